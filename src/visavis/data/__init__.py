@@ -1,0 +1,1 @@
+"""Corpora, captions, tokenizers and features: everything between files and batches."""

@@ -1,0 +1,1 @@
+"""Protocols and reports. No paper is named here."""

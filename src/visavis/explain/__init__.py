@@ -1,0 +1,1 @@
+"""Why a picture and a sentence match: attended regions, drawn."""

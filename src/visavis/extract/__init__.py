@@ -1,0 +1,1 @@
+"""Pictures to regions: detectors and grid backbones behind one protocol."""

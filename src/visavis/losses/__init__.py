@@ -1,0 +1,1 @@
+"""Losses: score matrix and positives to one number."""

@@ -1,0 +1,1 @@
+"""Metrics: score matrix and positives to numbers."""

@@ -1,0 +1,1 @@
+"""All pairs in blocks, aligned pairs, top-k."""

@@ -1,0 +1,152 @@
+"""The value types that travel between the parts, and the protocol that every model follows.
+
+Letters for shapes: N images, M sentences, R regions, W words, L tokens, D width, P pairs.
+Rows are images and columns are sentences, everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Protocol, Self, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+class _Batch:
+    """Slicing and moving, shared by the dataclasses of tensors whose first axis counts items."""
+
+    __slots__ = ()
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        values: dict[str, object] = {}
+        for entry in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, entry.name)
+            if isinstance(value, Tensor):
+                values[entry.name] = function(value)
+            elif isinstance(value, Mapping):
+                values[entry.name] = {key: function(item) for key, item in value.items()}
+            else:
+                values[entry.name] = value
+        return type(self)(**values)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same items on a device."""
+        return self._map(lambda tensor: tensor.to(device))
+
+    def select(self, items: Tensor | slice) -> Self:
+        """Some of the items: an index tensor, a boolean mask or a slice over the first axis."""
+        return self._map(lambda tensor: tensor[items])
+
+
+@dataclass(frozen=True, slots=True)
+class ImageBatch(_Batch):
+    """Region vectors of N images."""
+
+    regions: Tensor  # (N, R, D) float
+    mask: Tensor  # (N, R) bool, True where a region is real
+    boxes: Tensor | None = None  # (N, R, 4) x1 y1 x2 y2 as fractions of width and height
+
+    def __len__(self) -> int:
+        return self.mask.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceBatch(_Batch):
+    """Token ids of M sentences, with the states of a frozen language model when one is used."""
+
+    ids: Tensor  # (M, W) int64
+    mask: Tensor  # (M, W) bool, True where a token is real
+    states: Tensor | None = None  # (M, W, H) hidden states of a frozen encoder
+
+    def __len__(self) -> int:
+        return self.mask.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded(_Batch):
+    """What a model keeps of N items. Slicing, joining, storing and moving it need no model."""
+
+    tokens: Tensor  # (N, L, D) region or word vectors
+    mask: Tensor  # (N, L) bool, True where a token is real
+    pooled: Tensor | None = None  # (N, P) unit vectors, comparable by inner product
+    extra: Mapping[str, Tensor] = field(
+        default_factory=dict
+    )  # whatever else is precomputed, (N, ...)
+
+    def __len__(self) -> int:
+        return self.mask.shape[0]
+
+    def trimmed(self) -> Encoded:
+        """The same items without the token columns that are padding for all of them.
+
+        Entries of `extra` are kept as they are: only `tokens` and `mask` carry the token axis.
+        """
+        length = max(1, int(self.mask.sum(dim=1).max())) if len(self) else 1
+        return Encoded(self.tokens[:, :length], self.mask[:, :length], self.pooled, self.extra)
+
+    @staticmethod
+    def join(parts: Sequence[Encoded]) -> Encoded:
+        """One after the other; shorter token axes are padded with False and 0."""
+        length = max(part.mask.shape[1] for part in parts)
+        first = parts[0]
+        return Encoded(
+            tokens=torch.cat([_padded(part.tokens, length) for part in parts]),
+            mask=torch.cat([_padded(part.mask, length) for part in parts]),
+            pooled=None if first.pooled is None else torch.cat([_given(p.pooled) for p in parts]),
+            extra={key: torch.cat([part.extra[key] for part in parts]) for key in first.extra},
+        )
+
+
+def _padded(tensor: Tensor, length: int) -> Tensor:
+    missing = length - tensor.shape[1]
+    if missing == 0:
+        return tensor
+    shape = (tensor.shape[0], missing, *tensor.shape[2:])
+    return torch.cat([tensor, tensor.new_zeros(shape)], dim=1)
+
+
+def _given(tensor: Tensor | None) -> Tensor:
+    if tensor is None:
+        raise ValueError("some parts have pooled vectors and others have none")
+    return tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Scores(_Batch):
+    """Relevance of images (rows) and sentences (columns)."""
+
+    i2t: Tensor  # (N, M), or (P,) for aligned pairs: ranks sentences for an image
+    t2i: Tensor  # the same shape: ranks images for a sentence; the same tensor unless decoupled
+
+    @property
+    def decoupled(self) -> bool:
+        """Whether the two directions are scored differently."""
+        return self.i2t is not self.t2i
+
+    @staticmethod
+    def shared(scores: Tensor) -> Scores:
+        """One matrix for both directions."""
+        return Scores(scores, scores)
+
+
+@runtime_checkable
+class Matcher(Protocol):
+    """What training, evaluation, search and explanation know of a model."""
+
+    def encode_images(self, images: ImageBatch) -> Encoded:
+        """Everything about images that does not depend on a sentence."""
+        ...
+
+    def encode_sentences(self, sentences: SentenceBatch) -> Encoded:
+        """Everything about sentences that does not depend on an image."""
+        ...
+
+    def score(self, images: Encoded, sentences: Encoded) -> Scores:
+        """Every image with every sentence: (N, M)."""
+        ...
+
+    def score_pairs(self, images: Encoded, sentences: Encoded) -> Scores:
+        """Row p of one with row p of the other: (P,)."""
+        ...
