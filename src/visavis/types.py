@@ -81,30 +81,31 @@ class Encoded(_Batch):
     def trimmed(self) -> Encoded:
         """The same items without the token columns that are padding for all of them.
 
-        Entries of `extra` are kept as they are: only `tokens` and `mask` carry the token axis.
+        Entries of `extra` are kept as they are; a model cuts those that have a token axis.
         """
         length = max(1, int(self.mask.sum(dim=1).max())) if len(self) else 1
         return Encoded(self.tokens[:, :length], self.mask[:, :length], self.pooled, self.extra)
 
     @staticmethod
     def join(parts: Sequence[Encoded]) -> Encoded:
-        """One after the other; shorter token axes are padded with False and 0."""
-        length = max(part.mask.shape[1] for part in parts)
+        """One after the other; shorter axes are padded with False and 0."""
         first = parts[0]
         return Encoded(
-            tokens=torch.cat([_padded(part.tokens, length) for part in parts]),
-            mask=torch.cat([_padded(part.mask, length) for part in parts]),
-            pooled=None if first.pooled is None else torch.cat([_given(p.pooled) for p in parts]),
-            extra={key: torch.cat([part.extra[key] for part in parts]) for key in first.extra},
+            tokens=_join([part.tokens for part in parts]),
+            mask=_join([part.mask for part in parts]),
+            pooled=None if first.pooled is None else _join([_given(part.pooled) for part in parts]),
+            extra={key: _join([part.extra[key] for part in parts]) for key in first.extra},
         )
 
 
-def _padded(tensor: Tensor, length: int) -> Tensor:
-    missing = length - tensor.shape[1]
-    if missing == 0:
-        return tensor
-    shape = (tensor.shape[0], missing, *tensor.shape[2:])
-    return torch.cat([tensor, tensor.new_zeros(shape)], dim=1)
+def _join(tensors: Sequence[Tensor]) -> Tensor:
+    shape = [max(sizes) for sizes in zip(*(tensor.shape[1:] for tensor in tensors), strict=True)]
+    joined = tensors[0].new_zeros((sum(len(tensor) for tensor in tensors), *shape))
+    start = 0
+    for tensor in tensors:
+        joined[(slice(start, start + len(tensor)), *map(slice, tensor.shape[1:]))] = tensor
+        start += len(tensor)
+    return joined
 
 
 def _given(tensor: Tensor | None) -> Tensor:

@@ -1,0 +1,174 @@
+"""Evaluations and comparisons as tables for people, and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from visavis.config import plain
+from visavis.errors import DataError
+from visavis.evaluation.compare import Comparison
+from visavis.evaluation.evaluate import Evaluation, Subject
+from visavis.evaluation.saved import as_json
+from visavis.metrics.recall import CUTOFFS, RECALLS
+from visavis.metrics.significance import COLUMNS
+
+_CHANCE = "chance"
+_HEADER = (
+    "run",
+    *(f"I→T R@{cutoff}" for cutoff in CUTOFFS),
+    *(f"T→I R@{cutoff}" for cutoff in CUTOFFS),
+    "rsum",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table before it is drawn: every cell is text, the first column names the row."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+
+
+def evaluation_grid(evaluations: Sequence[Evaluation]) -> Grid:
+    """One row per evaluation, baselines like any other, and a last row for chance.
+
+    Raises:
+        DataError: none, or evaluations of different corpora or protocols: their figures do not
+            belong in one table.
+    """
+    if not evaluations:
+        raise DataError("no evaluation to report; evaluate a model first")
+    first = evaluations[0]
+    for other in evaluations[1:]:
+        if (other.subject, other.protocol) != (first.subject, first.protocol):
+            raise DataError(
+                f"{first.name} and {other.name} were evaluated on different corpora or protocols; "
+                "make one table for each"
+            )
+    rows = [_row(e.name, e.metrics, _interval(e)) for e in evaluations]
+    rows.append(_row(_CHANCE, first.chance, ""))
+    return Grid(_title(first), _HEADER, tuple(rows), _notes(first))
+
+
+def comparison_grid(comparison: Comparison) -> Grid:
+    """One row per metric: the difference, its interval and its p-value."""
+    level = f"{100 * comparison.resampling.level:g} %"
+    rows = tuple(
+        (key, f"{d.value:+.1f}", f"{d.low:+.1f} to {d.high:+.1f}", f"{d.p_value:.4f}")
+        for key, d in ((key, comparison.differences[key]) for key in COLUMNS)
+    )
+    return Grid(
+        title=f"{comparison.first} less {comparison.second}: "
+        f"{comparison.corpus}, protocol {comparison.protocol}",
+        header=("metric", "difference", f"{level} interval", "p"),
+        rows=rows,
+        notes=(
+            "paired over images; p by sign-flip permutation, not corrected for several metrics",
+            f"corpus fingerprint {comparison.fingerprint}",
+        ),
+    )
+
+
+def as_table(grid: Grid) -> Table:
+    """A grid for a terminal."""
+    # Text, not markup: a run may be called anything, `[bold]` too.
+    caption = Text("\n".join(grid.notes))
+    table = Table(title=Text(grid.title), caption=caption, caption_justify="left")
+    for number, name in enumerate(grid.header):
+        table.add_column(name, justify="left" if number == 0 else "right", no_wrap=number > 0)
+    for row in grid.rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def as_markdown(grid: Grid) -> str:
+    """A grid as a Markdown table, aligned so that it reads well as plain text too.
+
+    >>> print(as_markdown(Grid("t", ("run", "rsum"), (("a", "9.0"),), ())))
+    t
+    <BLANKLINE>
+    | run | rsum |
+    |:----|-----:|
+    | a   |  9.0 |
+    """
+    rows = [tuple(cell.replace("|", "\\|") for cell in row) for row in (grid.header, *grid.rows)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(grid.header))]
+    lines = [_line(row, widths) for row in rows]
+    rule = "|".join(
+        f":{'-' * (w + 1)}" if i == 0 else f"{'-' * (w + 1)}:" for i, w in enumerate(widths)
+    )
+    lines.insert(1, f"|{rule}|")
+    notes = ["", *(f"- {note}" for note in grid.notes)] if grid.notes else []
+    return "\n".join([grid.title, "", *lines, *notes])
+
+
+def show(grid: Grid, console: Console) -> None:
+    """Draw a grid: a table on a terminal, Markdown in a file or a pipe, whatever its width."""
+    if console.is_terminal:
+        console.print(as_table(grid))
+    else:
+        console.file.write(as_markdown(grid) + "\n")
+
+
+def to_json(results: Sequence[Evaluation] | Comparison) -> str:
+    """Evaluations (a list, without ranks of single queries) or a comparison, as JSON text."""
+    if isinstance(results, Comparison):
+        return json.dumps(plain(results), indent=2, ensure_ascii=False)
+    return json.dumps([as_json(result) for result in results], indent=2, ensure_ascii=False)
+
+
+def _row(name: str, metrics: dict[str, float], interval: str) -> tuple[str, ...]:
+    recalls = (f"{metrics[key]:.1f}" for key in RECALLS)
+    return (name, *recalls, f"{metrics['rsum']:.1f}{interval}")
+
+
+def _interval(evaluation: Evaluation) -> str:
+    found = evaluation.intervals.get("rsum")
+    return "" if found is None else f" [{found.low:.1f}, {found.high:.1f}]"
+
+
+def _title(evaluation: Evaluation) -> str:
+    subject = evaluation.subject
+    return f"{subject.corpus} {'+'.join(subject.splits)}, protocol {evaluation.protocol}"
+
+
+def _notes(evaluation: Evaluation) -> tuple[str, ...]:
+    subject = evaluation.subject
+    count = len(evaluation.folds)
+    folds = "1 fold" if count == 1 else f"mean of {count} folds"
+    level = f"{100 * evaluation.resampling.level:g} %"
+    notes = [
+        f"{subject.images:,} images, {subject.sentences:,} sentences "
+        f"({_per_image(subject)} per image), {folds}, {evaluation.ties}",
+        f"in brackets: {level} interval, bootstrap over images",
+        f"corpus fingerprint {subject.fingerprint}",
+    ]
+    if evaluation.note:
+        notes.insert(0, evaluation.note)
+    for number, what in (
+        (subject.images_without_sentence, "images without a sentence: they only compete"),
+        (subject.sentences_without_image, "sentences without an image: they only compete"),
+    ):
+        if number:
+            notes.append(f"{number:,} {what}")
+    return tuple(notes)
+
+
+def _per_image(subject: Subject) -> str:
+    if subject.fewest_sentences == subject.most_sentences:
+        return str(subject.fewest_sentences)
+    return f"{subject.fewest_sentences} to {subject.most_sentences}"
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    first, *rest = zip(cells, widths, strict=True)
+    padded = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]
+    return f"| {' | '.join(padded)} |"

@@ -1,0 +1,26 @@
+"""Many vectors to one, with masks."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Pooling = Literal["mean", "max"]
+
+
+def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Mean of the real tokens: (N, L, D) to (N, D)."""
+    real = mask.unsqueeze(2)
+    return (tokens * real).sum(dim=1) / real.sum(dim=1)
+
+
+def masked_max(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Largest value of the real tokens in each column: (N, L, D) to (N, D)."""
+    return tokens.masked_fill(~mask.unsqueeze(2), -torch.inf).amax(dim=1)
+
+
+def pool(tokens: Tensor, mask: Tensor, how: Pooling) -> Tensor:
+    """Pool by name."""
+    return masked_mean(tokens, mask) if how == "mean" else masked_max(tokens, mask)

@@ -1,0 +1,91 @@
+"""VSE++: one vector per image, one per sentence, compared by cosine or order.
+
+Faghri, Fleet, Kiros, Fidler: VSE++: Improving Visual-Semantic Embeddings with Hard Negatives,
+BMVC 2018, https://arxiv.org/abs/1707.05612.
+
+The paper embeds the output of a CNN; on region vectors the image is their pooled projection, as the
+published code does with one precomputed vector per image (one region here). The hardest negative of
+eq. 6 is a loss (`visavis.losses`), not a part of the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from visavis.layers.gru import last_word
+from visavis.layers.norm import l2norm
+from visavis.layers.pooling import masked_max, masked_mean
+from visavis.layers.regions import RegionProjection
+from visavis.layers.text import TextConfig, TextEncoder
+from visavis.types import Encoded, ImageBatch, Scores, SentenceBatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class VseConfig:
+    """Settings of VSE++."""
+
+    region_dim: int  # width of the region vectors
+    vocab_size: int
+    dim: int = 1024  # joint space
+    text: TextConfig = field(default_factory=lambda: TextConfig(bidirectional=False))
+    image_pooling: Literal["mean", "max"] = "mean"
+    sentence_pooling: Literal["last", "mean", "max"] = "last"  # the paper: state at the last word
+    measure: Literal["cosine", "order"] = "cosine"  # order: Vendrov et al. 2016, eq. 1
+    region_dropout: float = 0.0
+    normalise_images: bool = True
+    absolute: bool = False  # of both vectors, for order embeddings
+
+
+class Vse(nn.Module):
+    """Visual-semantic embedding with one vector per item."""
+
+    def __init__(self, config: VseConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.project = RegionProjection(
+            config.region_dim, config.dim, dropout=config.region_dropout
+        )
+        self.text = TextEncoder(config.text, vocab_size=config.vocab_size, dim=config.dim)
+
+    def encode_images(self, images: ImageBatch) -> Encoded:
+        """f(i) = W_f phi(i), of unit length (eq. 1)."""
+        regions = self.project(images.regions)  # (N, R, D)
+        pool = masked_mean if self.config.image_pooling == "mean" else masked_max
+        vectors = pool(regions, images.mask)
+        return self._one_token(l2norm(vectors) if self.config.normalise_images else vectors)
+
+    def encode_sentences(self, sentences: SentenceBatch) -> Encoded:
+        """g(c) = W_g psi(c), of unit length (eq. 2)."""
+        words = self.text(sentences)  # (M, W, D)
+        if self.config.sentence_pooling == "last":
+            vectors = last_word(words, sentences.mask)
+        elif self.config.sentence_pooling == "mean":
+            vectors = masked_mean(words, sentences.mask)
+        else:
+            vectors = masked_max(words, sentences.mask)
+        return self._one_token(l2norm(vectors))
+
+    def _one_token(self, vectors: Tensor) -> Encoded:
+        if self.config.absolute:
+            vectors = vectors.abs()
+        mask = torch.ones(len(vectors), 1, dtype=torch.bool, device=vectors.device)
+        comparable = self.config.measure == "cosine" and self.config.normalise_images
+        return Encoded(vectors.unsqueeze(1), mask, pooled=vectors if comparable else None)
+
+    def score(self, images: Encoded, sentences: Encoded) -> Scores:
+        """s(i, c) = f(i).g(c) (eq. 3), or the order penalty -|max(0, g(c) - f(i))|^2: (N, M)."""
+        f, g = images.tokens[:, 0], sentences.tokens[:, 0]
+        if self.config.measure == "cosine":
+            return Scores.shared(f @ g.T)
+        return Scores.shared(-(g[None] - f[:, None]).clamp_min(0).square().sum(dim=2).sqrt())
+
+    def score_pairs(self, images: Encoded, sentences: Encoded) -> Scores:
+        """The same for aligned rows: (P,)."""
+        f, g = images.tokens[:, 0], sentences.tokens[:, 0]
+        if self.config.measure == "cosine":
+            return Scores.shared((f * g).sum(dim=1))
+        return Scores.shared(-(g - f).clamp_min(0).square().sum(dim=1).sqrt())

@@ -1,0 +1,92 @@
+"""Corpus, features, tokenizer and model from a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from visavis.data.batching import PairSource
+from visavis.data.corpus import Corpus
+from visavis.data.feature_files import open_features
+from visavis.data.features import Features
+from visavis.data.open import find_corpus, link, open_corpus
+from visavis.data.tokenizer import Tokenizer, WordTokenizer
+from visavis.data.vocabulary import Vocabulary
+from visavis.errors import DataError, RecipeError
+from visavis.models import model_class
+from visavis.models.pretrained import Pretrained
+from visavis.recipes.recipe import Recipe, TokenizerConfig
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Material:
+    """A corpus linked to its features: `corpus.rows` are rows of `features`."""
+
+    corpus: Corpus
+    features: Features
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Assembly:
+    """Everything a training run starts from."""
+
+    pretrained: Pretrained  # untrained yet
+    material: Material
+    source: PairSource
+    selection: Corpus  # the best epoch is chosen on it
+    report: Corpus  # figures are made on it
+
+
+def open_material(name: str, root: Path, features: Path | None = None) -> Material:
+    """A corpus by name below `root`, with the features beside it or those given.
+
+    Raises:
+        DataError: no such corpus, no features, images without features.
+    """
+    folder = find_corpus(name, root)
+    corpus = open_corpus(folder, name)
+    opened = open_features(features or _features_beside(folder))
+    return Material(replace(corpus, rows=link(corpus, opened)), opened)
+
+
+def _features_beside(folder: Path) -> Path:
+    store = folder / "features"
+    return store if store.is_dir() else folder
+
+
+def assemble(recipe: Recipe, material: Material) -> Assembly:
+    """Split the corpus, build tokenizer and model, all from the recipe's seed."""
+    data = recipe.data
+    training = material.corpus.split(*data.train)
+    if data.hold_out:
+        training, selection = hold_out(training, data.hold_out)
+    else:
+        selection = material.corpus.split(data.select)
+    report = material.corpus.split(data.report)
+    tokenizer = make_tokenizer(recipe.tokenizer, training)
+    torch.manual_seed(recipe.train.seed)
+    config = recipe.model_config(region_dim=material.features.dim, vocab_size=tokenizer.vocab_size)
+    model = model_class(recipe.model_name)(config)
+    pretrained = Pretrained(recipe.model_name, model, tokenizer, material.features.identity)
+    source = PairSource(training, material.features, tokenizer)
+    return Assembly(pretrained, material, source, selection, report)
+
+
+def hold_out(training: Corpus, count: int) -> tuple[Corpus, Corpus]:
+    """Training images without some, and those: the same ones in every run, whatever its seed."""
+    total = len(training.image_ids)
+    if count >= total:
+        raise RecipeError(f"data.hold_out: {count} of {total} training images leaves none")
+    order = np.random.default_rng(0).permutation(total)
+    return training.select(np.sort(order[count:])), training.select(np.sort(order[:count]))
+
+
+def make_tokenizer(config: TokenizerConfig, training: Corpus) -> Tokenizer:
+    """A tokenizer whose vocabulary comes from the training sentences alone."""
+    if config.kind == "word":
+        vocabulary = Vocabulary.build(training.sentence_texts, threshold=config.threshold)
+        return WordTokenizer(vocabulary, max_words=config.max_words or None)
+    raise DataError("to be joined")

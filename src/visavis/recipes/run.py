@@ -1,0 +1,199 @@
+"""Training a recipe in a folder, and measuring a model."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from visavis import __version__
+from visavis.config import plain
+from visavis.data.corpus import Corpus
+from visavis.data.features import Features
+from visavis.errors import RecipeError
+from visavis.evaluation.evaluate import Evaluation, evaluate
+from visavis.evaluation.protocols import make_protocol
+from visavis.evaluation.saved import save
+from visavis.files import read_json, write_json
+from visavis.metrics.ranks import ranks
+from visavis.metrics.recall import recall_metrics
+from visavis.models.pretrained import Pretrained
+from visavis.recipes.assemble import Assembly, Material, assemble
+from visavis.recipes.recipe import Recipe, save_recipe
+from visavis.scoring.encode import encode_images, encode_sentences
+from visavis.scoring.matrix import score_matrix
+from visavis.training.loop import Hooks, Result, Trainer
+from visavis.types import Matcher, Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a training run gave."""
+
+    result: Result
+    evaluation: Evaluation
+    folder: Path
+
+
+def train(
+    recipe: Recipe, material: Material, folder: Path, *, show_progress: bool | None = None
+) -> Outcome:
+    """Train a recipe in a run folder, or go on with the run that is there, and report.
+
+    Raises:
+        RecipeError: the folder holds a run of another recipe or of other data.
+    """
+    torch.set_flush_denormal(True)  # Adam's averages of rare words become so small that CPUs crawl
+    assembly = assemble(recipe, material)
+    _claim(folder, recipe, assembly)
+    trainer = Trainer(
+        assembly.pretrained.model,
+        assembly.source,
+        recipe.train,
+        recipe.objective,
+        _hooks(recipe, assembly, folder),
+        folder,
+    )
+    result = trainer.run(show_progress=show_progress)
+    best = Pretrained.from_pretrained(folder / "best")
+    evaluation = measure(
+        best, material.features, assembly.report, recipe.data.protocol, name=folder.name
+    )
+    save(evaluation, folder / "results.json")
+    return Outcome(result, evaluation, folder)
+
+
+def _hooks(recipe: Recipe, assembly: Assembly, folder: Path) -> Hooks:
+    features = assembly.material.features
+    scorer = scorer_of(assembly.pretrained, features)
+
+    def validate(model: nn.Module) -> Mapping[str, float]:
+        corpus = assembly.selection
+        return recall_metrics(ranks(scorer(corpus), corpus.pairs))
+
+    def save_best(model: nn.Module, metrics: Mapping[str, float]) -> None:
+        details = {
+            "recipe": recipe.source,
+            "corpus": recipe.data.corpus,
+            "fingerprint": assembly.source.corpus.fingerprint(),
+            "seed": recipe.train.seed,
+            "metrics": dict(metrics),
+        }
+        replace(assembly.pretrained, model=model, details=details).save_pretrained(folder / "best")
+
+    return Hooks(validate=validate, save_best=save_best)
+
+
+def _claim(folder: Path, recipe: Recipe, assembly: Assembly) -> None:
+    """Make a folder this run's own, or see that it is."""
+    identity = {
+        "recipe": plain(recipe),
+        "training": assembly.source.corpus.fingerprint(),
+        "features": assembly.pretrained.features.digest,
+        "tokenizer": assembly.pretrained.tokenizer.digest,
+    }
+    stamp = folder / "run.json"
+    if stamp.exists():
+        found = read_json(stamp)
+        changed = [key for key in identity if found.get(key) != identity[key]]
+        if changed:
+            raise RecipeError(
+                f"{folder}: holds a run with other {' and '.join(changed)}; "
+                "give another --output, or remove the folder"
+            )
+        return
+    save_recipe(recipe, folder / "recipe.yaml")
+    write_json(folder / "env.json", environment())
+    write_json(stamp, identity)
+
+
+def environment() -> dict[str, object]:
+    """What a figure may depend on besides the recipe."""
+    return {
+        "visavis": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def scorer_of(
+    pretrained: Pretrained,
+    features: Features,
+    *,
+    scratch: Path | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> Callable[[Corpus], Scores]:
+    """Scores of a linked corpus by a model: every image with every sentence.
+
+    Args:
+        pretrained: put in evaluation mode while it scores.
+        features: of the same identity that the model was trained on.
+        scratch: a folder for matrices too large for memory.
+        advance: told how many images have been scored.
+    """
+    model = pretrained.model
+    device = next(model.parameters()).device
+
+    def scores(corpus: Corpus) -> Scores:
+        if not isinstance(model, Matcher) or corpus.rows is None:
+            raise TypeError("a matcher and a linked corpus are needed")
+        rows = corpus.rows
+        training = model.training
+        model.eval()
+        images = encode_images(
+            model, lambda part: features.read(rows[part]), len(rows), device=device
+        )
+        tokenizer = pretrained.tokenizer
+        lists = tokenizer.encode_lists(corpus.sentence_texts)
+        sentences = encode_sentences(model, lists, tokenizer.pad, device=device)
+        found = score_matrix(model, images, sentences, folder=scratch, advance=advance)
+        model.train(training)
+        return found
+
+    return scores
+
+
+def measure(
+    pretrained: Pretrained,
+    features: Features,
+    corpus: Corpus,
+    protocol: str,
+    *,
+    name: str,
+    scratch: Path | None = None,
+) -> Evaluation:
+    """Evaluate a model on a linked corpus under a protocol.
+
+    Raises:
+        DataError: features of another identity, or a protocol that the corpus does not fill.
+    """
+    check_identity(pretrained, features)
+    return evaluate(
+        scorer_of(pretrained, features, scratch=scratch),
+        make_protocol(protocol, corpus),
+        name=name,
+        details={"model": pretrained.name, "features": features.identity.digest, **environment()},
+    )
+
+
+def check_identity(pretrained: Pretrained, features: Features) -> None:
+    """Refuse vectors that are not of the kind the model was trained on.
+
+    Raises:
+        DataError: another extractor, other options or other weights.
+    """
+    ours, theirs = pretrained.features, features.identity
+    if (ours.extractor, ours.digest) != (theirs.extractor, theirs.digest):
+        from visavis.errors import DataError
+
+        raise DataError(
+            f"the model reads vectors of {ours.extractor} ({ours.digest}), "
+            f"these are of {theirs.extractor} ({theirs.digest}); give those it was trained on"
+        )

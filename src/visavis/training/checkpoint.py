@@ -1,0 +1,89 @@
+"""Training states on disk: atomic, complete, safe to load."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from visavis.errors import CheckpointError
+from visavis.files import atomic_path, storage_error
+
+FORMAT = 1
+NAME = re.compile(r"step_(\d{8})\.pt")
+
+
+def save_state(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
+    """Write a training state, then remove all but the newest `keep`.
+
+    Raises:
+        StorageError: the disk is full; earlier states are untouched.
+    """
+    target = folder / f"step_{step:08d}.pt"
+    with atomic_path(target) as temporary:
+        try:
+            torch.save({"format": FORMAT, **state}, temporary)
+        except RuntimeError as error:
+            # torch's own writer reports a full disk without the system's error number.
+            cause = _disk_error(temporary, error)
+            raise storage_error(target, cause) from error
+    for old in states(folder)[:-keep]:
+        old.unlink()
+    return target
+
+
+def states(folder: Path) -> list[Path]:
+    """Training states in a folder, oldest first."""
+    return sorted(path for path in folder.glob("step_*.pt") if NAME.fullmatch(path.name))
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read a training state; nothing but tensors and plain values is accepted.
+
+    Raises:
+        CheckpointError: the file is damaged, of a newer format, or holds anything else.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, UnpicklingError, EOFError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: not a training state ({str(error).splitlines()[0]}); "
+            "remove it to resume from the one before"
+        ) from error
+    if state.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: format {state.get('format')}, this version reads {FORMAT}; upgrade visavis"
+        )
+    return state
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every generator that training draws from."""
+    python = random.getstate()
+    state: dict[str, Any] = {"torch": torch.get_rng_state(), "python": [python[0], list(python[1])]}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Undo everything drawn since `random_state`."""
+    torch.set_rng_state(state["torch"])
+    version, numbers = state["python"]
+    random.setstate((version, tuple(numbers), None))
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def _disk_error(path: Path, error: RuntimeError) -> OSError:
+    usage = os.statvfs(path.parent)
+    if usage.f_bavail * usage.f_frsize < 2**20 or "No space left" in str(error):
+        import errno
+
+        return OSError(errno.ENOSPC, "No space left on device")
+    return OSError(0, str(error).splitlines()[0])

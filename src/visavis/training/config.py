@@ -1,0 +1,59 @@
+"""Settings of training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """What is minimised."""
+
+    loss: str = "hardest_hinge"  # a name in visavis.losses
+    margin: float = 0.2
+    warmup_epochs: int = 0  # epochs of `sum_hinge` first: hardest negatives alone can collapse
+    positives: Literal["ground_truth", "diagonal"] = "ground_truth"
+    # diagonal: two sentences of one image are negatives of each other, as in the published code
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """How the learning rate changes."""
+
+    name: Literal["constant", "step", "cosine", "warm_restarts"] = "step"
+    warmup_steps: int = 0  # linear rise from zero
+    step_epochs: int = 15  # step: epochs between drops
+    gamma: float = 0.1  # step: factor of a drop
+    restart_epochs: int = 5  # warm_restarts: length of the first cycle
+    restart_growth: int = 2  # warm_restarts: each cycle is so many times as long
+    floor: float = 0.0  # cosine, warm_restarts: lowest rate, as a share of the highest
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run."""
+
+    epochs: int = 30
+    batch_size: int = 128
+    optimizer: Literal["adam", "adamw"] = "adam"
+    lr: float = 2e-4
+    weight_decay: float = 0.0
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    clip_norm: float = 2.0  # global L2 norm of the gradient; 0 turns clipping off
+    accumulate: int = 1  # batches added up before a step
+    precision: Literal["fp32", "bf16"] = "fp32"
+    patience: int = 0  # stop after so many validations without a better rsum; 0: never
+    seed: int = 0
+    log_steps: int = 20  # steps between lines in metrics.jsonl
+    checkpoint_steps: int = 500  # steps between training states; each epoch's end is one too
+    keep_states: int = 2  # training states kept on disk
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate", "log_steps", "checkpoint_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.lr <= 0:
+            raise ValueError(f"lr must be above 0, got {self.lr}")
+        if self.keep_states < 1:
+            raise ValueError(f"keep_states must be at least 1, got {self.keep_states}")
