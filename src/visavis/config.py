@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from visavis.errors import RecipeError
@@ -91,14 +92,24 @@ def _convert(hint: Any, value: object, path: str) -> Any:  # noqa: ANN401
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise RecipeError(f"{path}: expected a list, got {_shown(value)}")
-        inner = typing.get_args(hint)[0]
-        return tuple(_convert(inner, item, f"{path}[{i}]") for i, item in enumerate(value))
+        return _convert_tuple(typing.get_args(hint), value, path)
     if origin in (dict, Mapping) or (isinstance(origin, type) and issubclass(origin, Mapping)):
         if not isinstance(value, Mapping):
             raise RecipeError(f"{path}: expected keys and values, got {_shown(value)}")
         inner = typing.get_args(hint)[1]
         return {str(key): _convert(inner, item, f"{path}.{key}") for key, item in value.items()}
     return _convert_scalar(hint, value, path)
+
+
+def _convert_tuple(inner: tuple[Any, ...], values: Sequence[object], path: str) -> Any:  # noqa: ANN401
+    if inner[-1] is Ellipsis:
+        inner = (inner[0],) * len(values)
+    if len(values) != len(inner):
+        raise RecipeError(f"{path}: expected {len(inner)} values, got {len(values)}")
+    return tuple(
+        _convert(hint, value, f"{path}[{i}]")
+        for i, (hint, value) in enumerate(zip(inner, values, strict=True))
+    )
 
 
 def _convert_union(hint: Any, value: object, path: str) -> Any:  # noqa: ANN401
@@ -116,14 +127,15 @@ def _convert_union(hint: Any, value: object, path: str) -> Any:  # noqa: ANN401
 
 
 def _convert_scalar(hint: Any, value: object, path: str) -> Any:  # noqa: ANN401
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is float and isinstance(value, str):
+    if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         # YAML 1.1 reads `2e-4` as text: a number written so is a number here.
         try:
-            return float(value)
-        except ValueError:
-            pass
+            number = float(value)
+        except (ValueError, OverflowError) as error:
+            raise RecipeError(f"{path}: expected float, got {_shown(value)}") from error
+        if not math.isfinite(number):
+            raise RecipeError(f"{path}: expected a finite number, got {_shown(value)}")
+        return number
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise RecipeError(f"{path}: expected {hint.__name__}, got {_shown(value)}")
     return value

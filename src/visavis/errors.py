@@ -5,6 +5,7 @@ VisavisError
 ├── DataError         a corpus, a caption file, a feature file, a picture
 ├── CheckpointError   a model folder or a training state
 ├── StorageError      a disk that is full, a folder that cannot be written
+├── TrainingError     a training run that cannot go on
 └── MissingExtraError an optional dependency that is not installed
 """
 
@@ -29,6 +30,10 @@ class CheckpointError(VisavisError):
 
 class StorageError(VisavisError):
     """Something could not be written; what stood there before is untouched."""
+
+
+class TrainingError(VisavisError):
+    """A training run cannot go on."""
 
 
 class MissingExtraError(VisavisError):

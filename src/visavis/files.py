@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -20,7 +21,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """A temporary path beside `target` that takes its place when the block ends well.
 
     The temporary may be made a file or a folder by the block. When the block fails it is removed
-    and what stood at `target` is untouched.
+    and what stood at `target` is untouched. What a killed writer of `target` left is removed too.
 
     Raises:
         StorageError: the disk is full or the folder cannot be written.
@@ -28,6 +29,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(target, "tmp")
         yield temporary
         _sync(temporary)
         _replace(temporary, target)
@@ -63,13 +65,15 @@ def read_json(path: Path) -> Any:  # noqa: ANN401  (JSON is what it is; callers 
     """Read a JSON file.
 
     Raises:
-        DataError: the file is missing, is not UTF-8 or is not JSON.
+        DataError: the file is missing, cannot be read, is not UTF-8 or is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, numbers or nests too long
         raise DataError(f"{path}: not a JSON file ({error})") from error
 
 
@@ -90,11 +94,37 @@ def _replace(temporary: Path, target: Path) -> None:
     if temporary.is_dir() and target.is_dir():
         # A folder cannot replace a folder in one step: the old one stands aside, hidden.
         old = target.with_name(f".{target.name}.{os.getpid()}.old")
+        _remove(old)
         target.rename(old)
-        temporary.rename(target)
-        shutil.rmtree(old)
+        try:
+            temporary.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
+        _remove_leftovers(target, "old")
     else:
         temporary.replace(target)
+
+
+def _remove_leftovers(target: Path, kind: str) -> None:
+    """Remove what writers of a target left that were killed, or that this one is done with."""
+    for path in target.parent.glob(f".{glob.escape(target.name)}.*.{kind}"):
+        owner = path.name.removeprefix(f".{target.name}.").removesuffix(f".{kind}")
+        # In a container the next process often has the number of the one that was killed.
+        if owner.isdecimal() and (int(owner) == os.getpid() or not _runs(int(owner))):
+            _remove(path)
+
+
+def _runs(process: int) -> bool:
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def _remove(path: Path) -> None:

@@ -21,10 +21,13 @@ class _Batch:
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
         values: dict[str, object] = {}
+        done: dict[int, Tensor] = {}  # a tensor that stands in two fields stays one tensor
         for entry in fields(self):  # type: ignore[arg-type]
             value = getattr(self, entry.name)
             if isinstance(value, Tensor):
-                values[entry.name] = function(value)
+                if id(value) not in done:
+                    done[id(value)] = function(value)
+                values[entry.name] = done[id(value)]
             elif isinstance(value, Mapping):
                 values[entry.name] = {key: function(item) for key, item in value.items()}
             else:
@@ -79,11 +82,12 @@ class Encoded(_Batch):
         return self.mask.shape[0]
 
     def trimmed(self) -> Encoded:
-        """The same items without the token columns that are padding for all of them.
+        """The same items without the last token columns that are padding for all of them.
 
         Entries of `extra` are kept as they are; a model cuts those that have a token axis.
         """
-        length = max(1, int(self.mask.sum(dim=1).max())) if len(self) else 1
+        used = self.mask.any(dim=0).nonzero()
+        length = int(used[-1]) + 1 if len(used) else 1
         return Encoded(self.tokens[:, :length], self.mask[:, :length], self.pooled, self.extra)
 
     @staticmethod

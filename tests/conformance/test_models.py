@@ -1,4 +1,4 @@
-"""What every model of the table must hold. A new model is tested by being listed in tests/tiny.py."""
+"""What every model of the table must hold; a new one is tested by its line in tests/tiny.py."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from visavis.data.tokenizer import WordTokenizer
 from visavis.data.vocabulary import Vocabulary
 from visavis.models import MODELS
 from visavis.models.pretrained import Pretrained
-from visavis.scoring.matrix import score_aligned, score_matrix, score_stripe
+from visavis.scoring.matrix import Block, score_aligned, score_matrix, score_stripe
 from visavis.types import ImageBatch, Matcher, Scores, SentenceBatch
 
 every_model = pytest.mark.parametrize("variant", VARIANTS)
@@ -49,7 +49,7 @@ def test_blocks_do_not_change_scores(variant: str) -> None:
     left, right = model.encode_images(images()), model.encode_sentences(sentences())
     whole = model.score(left, right)
     for rows, affinities in ((1, 1), (2, 30), (99, 10**6)):
-        blocks = score_matrix(model, left, right, rows=rows, affinities=affinities)
+        blocks = score_matrix(model, left, right, block=Block(rows=rows, affinities=affinities))
         close(blocks.i2t, whole.i2t)
         close(blocks.t2i, whole.t2i)
 

@@ -61,5 +61,5 @@ def test_the_baseline_reaches_what_is_known_of_linear_ones(photographs: Path) ->
     baseline = fit_baseline(corpus.split("train"), features, groups=(DETECTOR, GRID_CELLS))
     protocol = make_protocol("1k", corpus.split("val"))
     found = evaluate(baseline, protocol, name="bag of words")
-    assert found.metrics["rsum"] > 254.1  # CCA with unscaled axes and other ridges, made elsewhere
+    assert found.metrics["rsum"] > 254.1  # a CCA of the same vectors, fitted elsewhere
     assert found.metrics["rsum"] < 300  # more would mean that val leaked into the fit

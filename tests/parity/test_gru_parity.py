@@ -30,9 +30,7 @@ def test_directions_are_averaged_and_order_is_kept() -> None:
     case = load_case("text_bigru_details")
     words, _ = encode(case, bidirectional=True)
     order = case["output.sorted_index"]
-    torch.testing.assert_close(
-        words[order], case["output.averaged_raw_sorted"], atol=1e-5, rtol=0
-    )
+    torch.testing.assert_close(words[order], case["output.averaged_raw_sorted"], atol=1e-5, rtol=0)
     torch.testing.assert_close(
         l2norm(words), case["output.unsorted_input_words"], atol=1e-5, rtol=0
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2] / "src" / "visavis"
 RANK = {
-    "types": 0, "errors": 0, "files": 0, "config": 0,
+    "errors": -1, "types": 0, "files": 0, "config": 0,
     "layers": 1, "data": 1, "losses": 1, "metrics": 1, "rerank": 1,
     "extract": 2, "models": 2, "scoring": 2,
     "training": 3, "mining": 3, "evaluation": 3, "search": 3, "explain": 3,

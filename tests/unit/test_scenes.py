@@ -385,14 +385,14 @@ def test_a_count_is_exact() -> None:
 def test_truth_agrees_with_the_second_account(scenes: tuple[Scene, ...]) -> None:
     # The second account takes the bare order of centres, so it may only call more things true.
     found = Counter[tuple[bool, bool]]()
-    for scene in scenes[:40]:
+    for scene in scenes[:25]:
         for other in scenes[:60]:
             for sentence in scene.sentences:
                 ours = holds(sentence.facts, other.objects)
                 found[ours, true_of(sentence.facts, other.objects)] += 1
     assert found[True, False] == 0
     assert found[False, True] <= 3
-    assert found[True, True] >= 200
+    assert found[True, True] >= 125
 
 
 def test_accidental_pairs_are_rare_and_complete(scenes: tuple[Scene, ...]) -> None:
@@ -452,6 +452,18 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(tmp_path: 
     for name in files:
         first, second = (Image.open(tmp_path / x / "images" / name).tobytes() for x in "ab")
         assert first == second
+
+
+def test_the_first_scene_of_seed_0_stays_as_it_is() -> None:
+    # The sequence may not depend on the platform, the process or the order of a set.
+    first = sample_scenes(SceneConfig(images=60, val=10, test=10))[0]
+    assert [sentence.text for sentence in first.sentences] == [
+        "a little brown tree together with two big blue cars",
+        "one can see two blue cars and a brown fir",
+        "two blue cars and a brown tree",
+        "a striped brown tree with two blue cars",
+        "a picture of two blue things and a brown thing",
+    ]
 
 
 def test_alignment_gives_the_boxes_of_a_word(folder: Path, scenes: tuple[Scene, ...]) -> None:

@@ -11,22 +11,21 @@ from torch import Tensor
 
 from visavis.data.corpus import Corpus
 from visavis.data.features import Features
-from visavis.data.tokenizer import Tokenizer
+from visavis.data.texts import Texts
 from visavis.types import ImageBatch, SentenceBatch
 
 
 class PairSource:
     """The pairs of a corpus, ready to be read in batches: tokenised once, vectors memory-mapped."""
 
-    def __init__(self, corpus: Corpus, features: Features, tokenizer: Tokenizer) -> None:
+    def __init__(self, corpus: Corpus, features: Features, texts: Texts) -> None:
         """The corpus must be linked: its `rows` say which row of the features each image has."""
         if corpus.rows is None:
             raise ValueError("the corpus is not linked to its features")
         self.corpus = corpus
         self.rows = corpus.rows
         self.features = features
-        self.tokenizer = tokenizer
-        self.token_lists = tokenizer.encode_lists(corpus.sentence_texts)
+        self.texts = texts
         self._truth = {(int(i), int(j)) for i, j in corpus.pairs}
         images_of: dict[int, int] = {}
         for _, sentence in corpus.pairs:
@@ -45,16 +44,12 @@ class PairSource:
         """Images, sentences and positives (P, P) of some pairs."""
         chosen = self.corpus.pairs[np.asarray(pairs)]
         images = self.images(chosen[:, 0])
-        sentences = self.sentences(chosen[:, 1])
+        sentences = self.texts.read(chosen[:, 1])
         return images, sentences, self.positives(chosen)
 
     def images(self, indices: NDArray[np.int64]) -> ImageBatch:
         """Region vectors of some images of the corpus."""
         return self.features.read(self.rows[indices])
-
-    def sentences(self, indices: NDArray[np.int64]) -> SentenceBatch:
-        """Tokens of some sentences of the corpus."""
-        return self.tokenizer.pad([self.token_lists[j] for j in indices])
 
     def positives(self, chosen: NDArray[np.int64]) -> Tensor:
         """Which image of the batch belongs to which sentence of the batch, by ground truth."""

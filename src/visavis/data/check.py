@@ -176,8 +176,12 @@ def _report(draft: Draft, kind: str, problems: Collect, notes: Collect) -> Repor
     images = Counter(draft.image_splits)
     sentences = Counter(draft.image_splits[image] for image, _ in draft.pairs)
     per_image = Counter(image for image, _ in draft.pairs)
-    words = [_WORD.findall(text.lower()) for text in draft.texts]
-    lengths = np.array([len(found) for found in words] or [0])
+    vocabulary: set[str] = set()
+    lengths = np.zeros(max(1, len(draft.texts)), dtype=np.int64)
+    for place, text in enumerate(draft.texts):
+        words = _WORD.findall(text.lower())
+        vocabulary.update(words)
+        lengths[place] = len(words)
     return Report(
         name=draft.name,
         format=kind,
@@ -187,7 +191,7 @@ def _report(draft: Draft, kind: str, problems: Collect, notes: Collect) -> Repor
         sentences_per_image=dict(
             sorted(Counter(per_image[i] for i in range(len(draft.image_ids))).items())
         ),
-        vocabulary=len({word for found in words for word in found}),
+        vocabulary=len(vocabulary),
         lengths=SentenceLengths(
             shortest=int(lengths.min()),
             mean=float(lengths.mean()),

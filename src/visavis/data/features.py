@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from visavis.types import ImageBatch
@@ -48,3 +49,24 @@ class Features(Protocol):
             DataError: a vector holds NaN or infinity.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MemoryFeatures:
+    """Features of a few images, in memory."""
+
+    images: ImageBatch
+    identity: FeatureIdentity
+    ids: Sequence[str] | None = None
+
+    @property
+    def dim(self) -> int:
+        """Width D of a region vector."""
+        return self.images.regions.shape[2]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, rows: NDArray[np.int64]) -> ImageBatch:
+        """The images of some rows, in the order given."""
+        return self.images.select(torch.from_numpy(rows))

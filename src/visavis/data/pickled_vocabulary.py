@@ -21,8 +21,7 @@ _DAMAGE = (
 class _Stored:
     """Stands in for the published class `Vocabulary`: keeps its attributes, has no behaviour."""
 
-    def __init__(self) -> None:
-        self.state: object = None
+    state: object = None  # on the class: unpickling may pass by the constructor
 
     def __setstate__(self, state: object) -> None:
         self.state = state

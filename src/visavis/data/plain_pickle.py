@@ -18,6 +18,19 @@ from numpy.typing import NDArray
 
 from visavis.errors import DataError
 
+# What reading a damaged or hostile file can raise.
+_DAMAGE = (
+    pickle.UnpicklingError,
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+    RecursionError,
+)
 _NUMBERS = frozenset("biuf")  # kinds of numpy types that are plain numbers
 
 
@@ -36,18 +49,7 @@ def read_object_array(path: Path) -> list[Any]:
             value = _plain(_Unpickler(stream, encoding="latin1").load())
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
-    except (
-        pickle.UnpicklingError,
-        OSError,
-        EOFError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        LookupError,
-        ArithmeticError,
-        MemoryError,
-        RecursionError,
-    ) as error:  # fmt: skip  (what a damaged or hostile pickle can raise)
+    except _DAMAGE as error:
         raise DataError(f"{path}: not an array of plain values ({error})") from error
     if not isinstance(value, list):
         raise DataError(f"{path}: holds {type(value).__name__}, expected an array of objects")
@@ -74,11 +76,12 @@ class _Type(_StandIn):
         order = _text(state[1])
         self.order = order if order in ("<", ">") else "="
 
-    def numbers(self, data: bytes | str) -> NDArray[Any]:
+    def numbers(self, data: bytes | str | _Bytes) -> NDArray[Any]:
         kind = np.dtype(self.code).newbyteorder(self.order)
         if kind.kind not in _NUMBERS:
             raise ValueError(f"values of type {self.code}")
-        return np.frombuffer(data.encode("latin1") if isinstance(data, str) else data, dtype=kind)
+        raw = data.value if isinstance(data, _Bytes) else data
+        return np.frombuffer(raw.encode("latin1") if isinstance(raw, str) else raw, dtype=kind)
 
 
 class _Array(_StandIn):
@@ -98,7 +101,7 @@ class _Array(_StandIn):
 class _Number(_StandIn):
     """For a numpy scalar."""
 
-    def __init__(self, kind: _Type, data: bytes | str) -> None:
+    def __init__(self, kind: _Type, data: bytes | str | _Bytes) -> None:
         self.value = kind.numbers(data)[0].item()
 
 

@@ -38,84 +38,85 @@ CONTRAST = 95.0  # least distance of an object's colour from the background, of 
 SHADE_SPREAD = 12  # how far a colour may be from its paint
 
 
-def _polygon(*points: float) -> Part:
-    return "polygon", points, "fill"
+SILHOUETTES: dict[str, tuple[Part, ...]] = {  # from back to front; star and heart are computed
+    "circle": (("ellipse", (0, 0, 1, 1), "fill"),),
+    "square": (("rectangle", (0, 0, 1, 1), "fill"),),
+    "triangle": (("polygon", (0.5, 0, 1, 1, 0, 1), "fill"),),
+    "cross": (
+        ("polygon", (
+            0.33, 0, 0.67, 0, 0.67, 0.33, 1, 0.33, 1, 0.67, 0.67, 0.67,
+            0.67, 1, 0.33, 1, 0.33, 0.67, 0, 0.67, 0, 0.33, 0.33, 0.33,
+        ), "fill"),
+    ),
+    "ring": (("ring", (0, 0, 1, 1), "fill"),),
+    "house": (
+        ("rectangle", (0.1, 0.42, 0.9, 1), "fill"),
+        ("polygon", (0, 0.46, 0.5, 0, 1, 0.46), "shade"),
+        ("rectangle", (0.4, 0.66, 0.6, 1), "dark"),
+    ),
+    "tree": (
+        ("rectangle", (0.4, 0.7, 0.6, 1), "dark"),
+        ("polygon", (
+            0.5, 0, 0.8, 0.32, 0.68, 0.32, 0.92, 0.58, 0.78, 0.58, 1, 0.84,
+            0, 0.84, 0.22, 0.58, 0.08, 0.58, 0.32, 0.32, 0.2, 0.32,
+        ), "fill"),
+    ),
+    "fish": (
+        ("polygon", (0.62, 0.5, 1, 0.05, 1, 0.95), "fill"),
+        ("ellipse", (0, 0, 0.8, 1), "fill"),
+        ("ellipse", (0.14, 0.3, 0.24, 0.44), "dark"),
+    ),
+    "car": (
+        ("polygon", (0.16, 0.5, 0.3, 0, 0.72, 0, 0.88, 0.5), "fill"),
+        ("polygon", (0.27, 0.42, 0.35, 0.1, 0.49, 0.1, 0.49, 0.42), "light"),
+        ("polygon", (0.55, 0.42, 0.55, 0.1, 0.68, 0.1, 0.77, 0.42), "light"),
+        ("rectangle", (0, 0.44, 1, 0.84), "fill"),
+        ("ellipse", (0.12, 0.66, 0.36, 1), "dark"),
+        ("ellipse", (0.64, 0.66, 0.88, 1), "dark"),
+    ),
+    "table": (
+        ("rectangle", (0.08, 0.2, 0.22, 1), "shade"),
+        ("rectangle", (0.78, 0.2, 0.92, 1), "shade"),
+        ("rectangle", (0, 0, 1, 0.3), "fill"),
+    ),
+}  # fmt: skip
 
 
-def _star() -> Part:
+@functools.cache
+def silhouette(kind: str) -> tuple[Part, ...]:
+    """The parts of a kind, from back to front."""
+    if kind == "star":
+        return (_stretched(_star()),)
+    if kind == "heart":
+        return (_stretched(_heart()),)
+    return SILHOUETTES[kind]
+
+
+def _star() -> list[Point]:
     corners = []
     for i in range(10):
         radius = 1.0 if i % 2 == 0 else 0.42
         corners.append((radius * math.sin(i * math.pi / 5), -radius * math.cos(i * math.pi / 5)))
-    return _stretched(corners)
+    return corners
 
 
-def _heart() -> Part:
+def _heart() -> list[Point]:
     corners = []
     for i in range(48):
         angle = i * math.pi / 24
         waves = zip((13, -5, -2, -1), (1, 2, 3, 4), strict=True)
         height = sum(size * math.cos(times * angle) for size, times in waves)
         corners.append((16 * math.sin(angle) ** 3, -height))
-    return _stretched(corners)
+    return corners
 
 
 def _stretched(corners: Sequence[Point]) -> Part:
     """A polygon that fills the unit square."""
     xs, ys = zip(*corners, strict=True)
-    flat = []
+    flat: list[float] = []
     for x, y in corners:
         flat += [(x - min(xs)) / (max(xs) - min(xs)), (y - min(ys)) / (max(ys) - min(ys))]
-    return _polygon(*flat)
-
-
-@functools.cache
-def silhouettes() -> dict[str, tuple[Part, ...]]:
-    """The parts of each kind, from back to front."""
-    return {
-        "circle": (("ellipse", (0, 0, 1, 1), "fill"),),
-        "square": (("rectangle", (0, 0, 1, 1), "fill"),),
-        "triangle": (_polygon(0.5, 0, 1, 1, 0, 1),),
-        "star": (_star(),),
-        "cross": (
-            _polygon(
-                0.33, 0, 0.67, 0, 0.67, 0.33, 1, 0.33, 1, 0.67, 0.67, 0.67,
-                0.67, 1, 0.33, 1, 0.33, 0.67, 0, 0.67, 0, 0.33, 0.33, 0.33,
-            ),
-        ),
-        "ring": (("ring", (0, 0, 1, 1), "fill"),),
-        "heart": (_heart(),),
-        "house": (
-            ("rectangle", (0.1, 0.42, 0.9, 1), "fill"),
-            ("polygon", (0, 0.46, 0.5, 0, 1, 0.46), "shade"),
-            ("rectangle", (0.4, 0.66, 0.6, 1), "dark"),
-        ),
-        "tree": (
-            ("rectangle", (0.4, 0.7, 0.6, 1), "dark"),
-            _polygon(
-                0.5, 0, 0.8, 0.32, 0.68, 0.32, 0.92, 0.58, 0.78, 0.58, 1, 0.84,
-                0, 0.84, 0.22, 0.58, 0.08, 0.58, 0.32, 0.32, 0.2, 0.32,
-            ),
-        ),
-        "fish": (
-            _polygon(0.62, 0.5, 1, 0.05, 1, 0.95),
-            ("ellipse", (0, 0, 0.8, 1), "fill"),
-            ("ellipse", (0.14, 0.3, 0.24, 0.44), "dark"),
-        ),
-        "car": (
-            _polygon(0.16, 0.5, 0.3, 0, 0.72, 0, 0.88, 0.5),
-            ("polygon", (0.27, 0.42, 0.35, 0.1, 0.49, 0.1, 0.49, 0.42), "light"),
-            ("polygon", (0.55, 0.42, 0.55, 0.1, 0.68, 0.1, 0.77, 0.42), "light"),
-            ("rectangle", (0, 0.44, 1, 0.84), "fill"),
-            ("ellipse", (0.12, 0.66, 0.36, 1), "dark"),
-            ("ellipse", (0.64, 0.66, 0.88, 1), "dark"),
-        ),
-        "table": (
-            ("rectangle", (0.08, 0.2, 0.22, 1), "shade"),
-            ("rectangle", (0.78, 0.2, 0.92, 1), "shade"),
-            ("rectangle", (0, 0, 1, 0.3), "fill"),
-        ),
-    }  # fmt: skip
+    return "polygon", tuple(flat), "fill"
 
 
 def draw_scene(scene: Scene, config: SceneConfig) -> Image.Image:
@@ -172,7 +173,7 @@ def _draw_object(canvas: Image.Image, item: SceneObject, colour: Colour) -> None
     plain = Image.new("L", (width, height))  # where its pattern goes
     edge = max(1, round(side / 110))
     pens = [ImageDraw.Draw(image) for image in (tile, cover, plain)]
-    for shape, points, tone in silhouettes()[item.kind]:
+    for shape, points, tone in silhouette(item.kind):
         inks: tuple[tuple[Ink, Ink], ...] = (
             (tones[tone], tones["dark"]),
             (255, 255),

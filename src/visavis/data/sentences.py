@@ -32,6 +32,7 @@ def pad(lists: Sequence[Sequence[int]]) -> SentenceBatch:
 
 
 def all_checked(texts: Sequence[str]) -> list[str]:
+    """Every sentence through `checked`; one sentence in the place of a list is refused too."""
     if isinstance(texts, str):
         raise DataError("one sentence was given where a list of sentences is expected")
     return [checked(text) for text in texts]
@@ -42,6 +43,9 @@ def checked(text: str) -> str:
 
     Reading captions as bytes and printing them turns "a man" into "b'a man'": the words "b'a" and
     "'" are then unknown or wrong, and recall falls by tens of points without any error.
+
+    Raises:
+        DataError: bytes, printed bytes, or halves of characters that UTF-8 cannot hold.
     """
     if not isinstance(text, str):
         raise DataError(
@@ -58,6 +62,7 @@ def checked(text: str) -> str:
 
 
 def no_token(text: str) -> DataError:
+    """The error for a sentence that leaves nothing to score."""
     return DataError(f"the sentence {_shown(text)} has no token; leave it out or give it words")
 
 
@@ -66,9 +71,11 @@ def _shown(text: str) -> str:
 
 
 def digest_of(text: str) -> str:
+    """A short hash of a text."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
 def check_max_words(max_words: int | None) -> None:
+    """Refuse a limit that leaves no room for a word."""
     if max_words is not None and max_words < 3:
         raise DataError(f"max_words is {max_words}; at least 3: a word between the two end marks")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from visavis.data.sentences import all_checked, check_max_words, checked, digest_of, no_token, pad
-from visavis.data.vocabulary import Vocabulary
+from visavis.data.vocabulary import END, START, Vocabulary
 from visavis.data.wordpiece import CONFIG, WordPieceTokenizer
 from visavis.errors import DataError
 from visavis.files import read_json, write_json
@@ -86,8 +86,7 @@ class WordTokenizer:
     def tokens(self, text: str) -> list[str]:
         """Words as they stand in the sentence, also those that the vocabulary lacks."""
         words = self._words(checked(text))
-        treebank = self.vocabulary.kind == "treebank"
-        return ["<start>", *words, "<end>"] if treebank else words
+        return [START, *words, END] if self._marks else words
 
     def encode_lists(self, texts: Sequence[str]) -> list[list[int]]:
         """Numbers of each sentence.
@@ -95,15 +94,18 @@ class WordTokenizer:
         Raises:
             DataError: a sentence has no token, or is bytes and not text.
         """
-        start, end = self.vocabulary.start, self.vocabulary.end
-        lists: list[list[int]] = []
-        for text in all_checked(texts):
-            words = self._words(text)
-            if not words:
+        sentences = all_checked(texts)
+        lists = [self.numbers(text) for text in sentences]
+        for text, numbers in zip(sentences, lists, strict=True):
+            if len(numbers) == self._marks:
                 raise no_token(text)
-            numbers = self.vocabulary.numbers(words)
-            lists.append(numbers if start is None or end is None else [start, *numbers, end])
         return lists
+
+    def numbers(self, text: str) -> list[int]:
+        """Numbers of one sentence; one without a word has its end marks only, or nothing."""
+        numbers = self.vocabulary.numbers(self._words(text))
+        start, end = self.vocabulary.start, self.vocabulary.end
+        return numbers if start is None or end is None else [start, *numbers, end]
 
     def pad(self, lists: Sequence[Sequence[int]]) -> SentenceBatch:
         """Padded numbers and mask of what `encode_lists` gave for M sentences: (M, W)."""
@@ -121,9 +123,11 @@ class WordTokenizer:
 
     def _words(self, text: str) -> list[str]:
         words = self.vocabulary.cut(text, split_sentences=self.split_sentences)
-        if self.max_words is None:
-            return words
-        return words[: self.max_words - (2 if self.vocabulary.kind == "treebank" else 0)]
+        return words if self.max_words is None else words[: self.max_words - self._marks]
+
+    @property
+    def _marks(self) -> int:
+        return 0 if self.vocabulary.start is None else 2
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:

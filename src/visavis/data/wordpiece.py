@@ -17,13 +17,13 @@ from visavis.types import SentenceBatch
 
 _FILES = ("tokenizer.json", "vocab.txt")
 _SPECIAL = ("[UNK]", "[CLS]", "[SEP]")
+CONFIG = "tokenizer_config.json"
 
 # Case, accents, punctuation, spaces, other scripts, a long word and a long sentence.
 _PROBES = (
     "A man's hat isn't on THE café-table, is it?", "“Смотри” 猫がいる… \t 3,5% (x_y) #1 @home 😀",
     "naïve İstanbul Straße ﬁ ½ e\u0301", "unbelievablyoverenthusiastically" * 4, "a dog " * 300,
 )  # fmt: skip
-CONFIG = "tokenizer_config.json"
 
 
 class WordPieceTokenizer:
@@ -78,9 +78,9 @@ class WordPieceTokenizer:
         Raises:
             DataError: a sentence has no token, or is bytes and not text.
         """
-        checked = all_checked(texts)
-        encodings = self._backend.encode_batch(checked)
-        for text, encoding in zip(checked, encodings, strict=True):
+        sentences = all_checked(texts)
+        encodings = self._backend.encode_batch(sentences)
+        for text, encoding in zip(sentences, encodings, strict=True):
             if all(encoding.special_tokens_mask):
                 raise no_token(text)
         return [list(encoding.ids) for encoding in encodings]
@@ -129,7 +129,7 @@ def _from_rules(path: Path) -> Backend:
 
 def _from_words(path: Path, *, lower_case: bool) -> Backend:
     try:
-        words = path.read_text(encoding="utf-8").splitlines()
+        words = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
     numbers = {word: number for number, word in enumerate(words)}

@@ -25,31 +25,36 @@ def iou(first: Array, second: Array) -> Array:
     high = np.minimum(first[:, None, 2:], second[None, :, 2:])
     both = (high - low).clip(min=0).prod(axis=2)
     union = _area(first)[:, None] + _area(second)[None, :] - both
-    return (both / np.maximum(union, 1e-12)).astype(np.float32)
+    overlap: Array = (both / np.maximum(union, 1e-12)).astype(np.float32)
+    return overlap
 
 
 def suppress(boxes: Array, scores: Array, threshold: float, keep: int) -> NDArray[np.int64]:
     """Greedy non-maximum suppression: indices of what stays, best first, at most `keep`.
 
-    A box goes when it overlaps a better one by more than `threshold` (IoU). Equal scores keep
-    their order.
+    A box goes when it overlaps a better one that stays by more than `threshold` (IoU). Equal
+    scores keep their order.
     """
     order = np.argsort(-scores, kind="stable")
-    boxes = boxes[order]
-    alive = np.ones(len(order), dtype=bool)
-    kept: list[int] = []
-    position = 0
-    while len(kept) < keep:
-        # One row of overlaps per kept box: most boxes are never compared.
-        ahead = np.flatnonzero(alive[position:])
-        if len(ahead) == 0:
+    # What stays depends only on what is better, so the best few hundred are mostly enough.
+    for tried in (order[: 16 * keep], order):
+        kept = _greedy(boxes[tried], threshold, keep)
+        if len(kept) == keep or len(tried) == len(order):
             break
-        position += int(ahead[0])
-        kept.append(position)
-        rest = slice(position + 1, None)
-        alive[rest] &= iou(boxes[position : position + 1], boxes[rest])[0] <= threshold
-        position += 1
-    return order[np.array(kept, dtype=np.int64)]
+    return tried[kept]
+
+
+def _greedy(boxes: Array, threshold: float, keep: int) -> NDArray[np.int64]:
+    """Positions of what stays of boxes in falling order of score."""
+    alive = np.ones(len(boxes), dtype=bool)
+    kept: list[int] = []
+    while len(kept) < keep and alive.any():
+        best = int(alive.argmax())
+        kept.append(best)
+        alive[best] = False
+        rest = np.flatnonzero(alive)
+        alive[rest] = iou(boxes[best : best + 1], boxes[rest])[0] <= threshold
+    return np.array(kept, dtype=np.int64)
 
 
 def region_means(feature_map: Array, boxes: Array, samples: int = 4) -> Array:
@@ -72,7 +77,8 @@ def region_means(feature_map: Array, boxes: Array, samples: int = 4) -> Array:
     across = _sample_weights(boxes[:, 0], boxes[:, 2], width, samples)  # (R, w)
     down = _sample_weights(boxes[:, 1], boxes[:, 3], height, samples)  # (R, h)
     weights = (down[:, :, None] * across[:, None, :]).reshape(len(boxes), -1)  # (R, h * w)
-    return weights @ feature_map.reshape(channels, -1).T
+    means: Array = (weights @ feature_map.reshape(channels, -1).T).astype(np.float32)
+    return means
 
 
 def _sample_weights(low: Array, high: Array, cells: int, samples: int) -> Array:

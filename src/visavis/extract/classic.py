@@ -68,7 +68,7 @@ class ClassicExtractor:
         return [self._one(picture) for picture in pictures]
 
     def _one(self, picture: Image.Image) -> Regions:
-        from skimage.color import rgb2lab  # noqa: PLC0415  (a slow import)
+        from skimage.color import rgb2lab
 
         scale = self.config.working_side / max(picture.size)
         # At least 16 pixels: a strip of a picture still has a grid of cells.

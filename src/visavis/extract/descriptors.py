@@ -17,7 +17,7 @@ HUES, GREYS, ORIENTATIONS, ANGLES = 12, 4, 8, 36
 _COLOURS = 2 * HUES + GREYS
 _BLOCKS = {  # name: (width, weight); each block is scaled to a length of at most its weight
     "colour": (_COLOURS, 1.0),
-    "tint": (6, 0.5),
+    "tint": (7, 0.5),
     "outline": (36, 0.7),
     "corners": (12, 1.0),
     "gradients": (9 * ORIENTATIONS, 0.7),
@@ -33,7 +33,9 @@ def pixel_maps(rgb: NDArray[np.uint8], lab: Array) -> Array:
     return np.concatenate(parts, axis=2, dtype=np.float32)
 
 
-def describe(maps: Array, boxes: Array, labels: NDArray[np.int64], members: NDArray[np.bool_]) -> Array:
+def describe(
+    maps: Array, boxes: Array, labels: NDArray[np.int64], members: NDArray[np.bool_]
+) -> Array:
     """Descriptors of regions.
 
     Args:
@@ -45,18 +47,21 @@ def describe(maps: Array, boxes: Array, labels: NDArray[np.int64], members: NDAr
     Returns:
         (R, DIM).
     """
-    rows, columns = _raster(boxes[:, 1::2], labels.shape[0]), _raster(boxes[:, ::2], labels.shape[1])
+    rows, columns = (
+        _raster(boxes[:, 1::2], labels.shape[0]),
+        _raster(boxes[:, ::2], labels.shape[1]),
+    )
     at = rows[:, :, None] * labels.shape[1] + columns[:, None, :]  # (R, S, S)
     regions = np.arange(len(boxes))[:, None, None]
     mask = members[regions, labels.ravel()[at]].astype(np.float32)  # (R, S, S)
     values = maps.reshape(-1, maps.shape[2])[at]  # (R, S, S, C)
     inside = mask / np.maximum(mask.sum(axis=(1, 2), keepdims=True), 1)
     means = np.einsum("rst,rstc->rc", inside, values, optimize=True)  # (R, C)
-    colour, lab, square, _, texture = np.split(means, _CUTS, axis=1)
+    colour, lab, square, edges, texture = np.split(means, _CUTS, axis=1)
     gradients = values[..., _CUTS[2] : _CUTS[3]]
     blocks = {
         "colour": np.sqrt(colour),
-        "tint": _tint(lab, square),
+        "tint": _tint(lab, square, edges),
         "outline": _cells(mask[..., None], 6),
         "corners": _corners(mask, boxes * np.tile(labels.shape[::-1], 2)),
         "gradients": _histograms(gradients),
@@ -74,7 +79,8 @@ _CUTS = [_COLOURS, _COLOURS + 3, _COLOURS + 6, _COLOURS + 6 + ORIENTATIONS]
 def _colour_bins(rgb: NDArray[np.uint8]) -> Array:
     """Shares of each pixel in dark hues, bright hues and greys; they add up to 1: (h, w, bins)."""
     red, green, blue = (rgb[..., k].astype(np.int64) >> 3 for k in range(3))
-    return _colour_table()[(red << 10) | (green << 5) | blue]
+    shares: Array = _colour_table()[(red << 10) | (green << 5) | blue]
+    return shares
 
 
 @functools.cache
@@ -108,20 +114,22 @@ def _orientation_bins(lab: Array) -> Array:
     across = np.take_along_axis(across, strongest, axis=2)[..., 0]
     angle = np.arctan2(down, across) % np.pi
     strength = np.hypot(down, across)[..., None]
-    return _soft_bins(angle * (ORIENTATIONS / np.pi), ORIENTATIONS, wrap=True) * strength
+    bins: Array = _soft_bins(angle * (ORIENTATIONS / np.pi), ORIENTATIONS, wrap=True) * strength
+    return bins
 
 
 def _binary_patterns(lightness: Array) -> Array:
     """Uniform local binary patterns (Ojala et al., 2002) as one-hot maps: (h, w, 10)."""
-    from skimage.feature import local_binary_pattern  # noqa: PLC0415  (a slow import)
+    from skimage.feature import local_binary_pattern
 
     # Steps of 4 in lightness: sensor noise makes no texture.
     steps = (lightness / 4).round().astype(np.uint8)
     patterns = local_binary_pattern(steps, 8, 1, "uniform").astype(np.int64)
-    return np.eye(10, dtype=np.float32)[patterns]
+    maps: Array = np.eye(10, dtype=np.float32)[patterns]
+    return maps
 
 
-def _soft_bins(at: Array, bins: int, *, wrap: bool) -> Array:
+def _soft_bins(at: NDArray[np.floating], bins: int, *, wrap: bool) -> Array:
     """A value between two bins counts in both, by nearness: (...,) to (..., bins)."""
     distance = np.abs(at[..., None] - np.arange(bins, dtype=np.float32))
     if wrap:
@@ -141,18 +149,22 @@ def _cells(values: Array, cells: int) -> Array:
     """Means over cells x cells parts of the raster, flattened: (R, S, S, C) to (R, cells² C)."""
     step = RASTER // cells
     parts = values.reshape(len(values), cells, step, cells, step, -1)
-    return parts.mean(axis=(2, 4)).reshape(len(values), -1)
+    means: Array = parts.mean(axis=(2, 4)).reshape(len(values), -1)
+    return means
 
 
 def _histograms(gradients: Array) -> Array:
     """Square-rooted orientation histograms of 3 x 3 cells, as shares of the whole region's."""
     cells = _cells(gradients, 3)
-    return np.sqrt(cells / (cells.sum(axis=1, keepdims=True) + 1.0))
+    roots: Array = np.sqrt(cells / (cells.sum(axis=1, keepdims=True) + 1.0))
+    return roots
 
 
-def _tint(lab: Array, square: Array) -> Array:
+def _tint(lab: Array, square: Array, edges: Array) -> Array:
+    """Mean and spread of the colour, and how much goes on inside."""
     spread = np.sqrt((square - lab**2).clip(min=0))
-    return np.concatenate([lab / 100 - [0.5, 0, 0], spread / 50], axis=1)
+    strength = np.log1p(edges.sum(axis=1, keepdims=True))
+    return np.concatenate([lab / 100 - [0.5, 0, 0], spread / 50, strength / 5], axis=1)
 
 
 def _corners(mask: Array, sides: Array) -> Array:
@@ -201,4 +213,5 @@ def _place(boxes: Array) -> Array:
 def _scaled(block: Array, weight: float) -> Array:
     """A block with length `weight`; a block that is almost empty stays almost empty."""
     length = np.sqrt((block**2).sum(axis=1, keepdims=True) + 1e-4)
-    return (weight * block / length).astype(np.float32)
+    scaled: Array = (weight * block / length).astype(np.float32)
+    return scaled

@@ -24,6 +24,7 @@ from visavis.extract.pooling import (
     PoolConfig,
     keep_best,
     max_regions,
+    no_boxes,
     pixel_batch,
     pool_regions,
 )
@@ -100,11 +101,13 @@ class OnnxExtractor:
     @property
     def max_regions(self) -> int:
         """The most regions R that one picture gives."""
-        return max_regions(self._detector, self.config.pool)
+        detector = self.config.detector
+        return max_regions(detector.keep if detector else None, self.config.pool)
 
     def extract(self, pictures: Sequence[Image.Image]) -> list[Regions]:
         """Regions of each picture. Pictures are RGB, already turned upright."""
-        return pool_regions(pictures, self._detector, self._backbone, self.config.pool)
+        found = self._detector.detect(pictures) if self._detector else no_boxes(pictures)
+        return pool_regions(pictures, found, self._backbone.maps(pictures), self.config.pool)
 
 
 class OnnxDetector:
@@ -112,7 +115,6 @@ class OnnxDetector:
 
     def __init__(self, config: OnnxDetectorConfig, machine: Machine) -> None:
         self.config = config
-        self.keep = config.keep
         self.session = OnnxSession(config.file, config.size, machine)
 
     def detect(self, pictures: Sequence[Image.Image]) -> list[Array]:
@@ -138,7 +140,8 @@ class OnnxBackbone:
         self.config = config
         self.session = OnnxSession(config.file, config.size, machine)
         self._group = self.session.batch or _GROUP
-        self.dim = self.maps([Image.new("RGB", (config.size, config.size))])[0].shape[0]
+        blank = Image.new("RGB", (config.size, config.size))
+        self.dim: int = self.maps([blank])[0].shape[0]
 
     def maps(self, pictures: Sequence[Image.Image]) -> list[Array]:
         """One map (C, h, w) for each picture."""
@@ -198,11 +201,13 @@ def read_boxes(outputs: Mapping[str, Array], config: OnnxDetectorConfig) -> tupl
         DataError: no output looks like boxes, or none like scores.
     """
     boxes = _output(outputs, "box", lambda shape: len(shape) == 2 and shape[1] == 4)
-    scores = _output(outputs, "score", lambda shape: len(shape) in (1, 2) and shape[0] == len(boxes))
+    scores = _output(
+        outputs, "score", lambda shape: len(shape) in (1, 2) and shape[0] == len(boxes)
+    )
     if scores.ndim == 2:  # one score for each class
         scores = scores.max(axis=1)
     if config.box_unit == "pixels":
-        boxes = boxes / config.size
+        boxes = boxes / np.float32(config.size)
     if config.box_format == "centre":
         middle, half = boxes[:, :2], boxes[:, 2:] / 2
         boxes = np.concatenate([middle - half, middle + half], axis=1)

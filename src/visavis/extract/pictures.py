@@ -105,8 +105,6 @@ def read_picture(path: Path, *, max_megapixels: float = 100) -> Picture:
     return Picture(image, (height, width) if turned else (width, height))
 
 
-
-
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         return _eight_bits(image).convert("RGB")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from visavis.extract.boxes import grid_boxes, region_means, suppress
 
 Array = NDArray[np.float32]
 PixelRange = Literal["0-255", "0-1", "imagenet"]
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _THINNEST = 1e-3  # of a side: a thinner box holds nothing
 
 
@@ -31,7 +31,9 @@ class PoolConfig:
 
     def __post_init__(self) -> None:
         if self.grid < 0 or self.samples < 1:
-            raise ValueError(f"grid {self.grid} and samples {self.samples}: expected 0 and 1 or more")
+            raise ValueError(
+                f"grid {self.grid} and samples {self.samples}: expected 0 and 1 or more"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,64 +51,47 @@ class KeepConfig:
             )
 
 
-class Detector(Protocol):
-    """Pictures to boxes."""
-
-    @property
-    def keep(self) -> KeepConfig:
-        """Which boxes are kept."""
-        ...
-
-    def detect(self, pictures: Sequence[Image.Image]) -> list[Array]:
-        """Boxes of each picture, best first: (B, 4), fractions."""
-        ...
-
-
-class Backbone(Protocol):
-    """Pictures to feature maps."""
-
-    @property
-    def dim(self) -> int:
-        """Channels C of a map."""
-        ...
-
-    def maps(self, pictures: Sequence[Image.Image]) -> list[Array]:
-        """One map (C, h, w) for each picture; it covers the whole picture."""
-        ...
-
-
 def pool_regions(
     pictures: Sequence[Image.Image],
-    detector: Detector | None,
-    backbone: Backbone,
+    found: Sequence[Array],
+    maps: Sequence[Array],
     config: PoolConfig,
 ) -> list[Regions]:
-    """The detector's boxes, then the cells of a grid, each with the mean of the map inside.
+    """The boxes that were found, then the cells of a grid, each with the mean of the map inside.
+
+    Args:
+        pictures: N pictures.
+        found: Boxes (B, 4) of each picture, best first, as fractions.
+        maps: The map (C, h, w) of each picture; it covers the whole picture.
+        config: How boxes become vectors.
 
     Raises:
         DataError: a vector holds NaN or infinity, or a picture got no region at all.
     """
     grid = grid_boxes(config.grid, config.grid)
-    none = np.zeros((0, 4), dtype=np.float32)
-    found = detector.detect(pictures) if detector else [none] * len(pictures)
     regions = []
-    for picture, boxes, feature_map in zip(pictures, found, backbone.maps(pictures), strict=True):
+    for picture, boxes, feature_map in zip(pictures, found, maps, strict=True):
         every = np.concatenate([boxes, grid])
-        vectors = _vectors(feature_map, every, config)
         if len(every) == 0:
             raise DataError(
                 "the detector found nothing in a picture and there is no grid; "
                 "lower score_threshold or set grid to 1 or more"
             )
+        vectors = _vectors(feature_map, every, config)
         if not np.isfinite(vectors).all():
             raise DataError("the backbone gave NaN or infinity; try other weights")
         regions.append(Regions(vectors=vectors, boxes=every, size=picture.size))
     return regions
 
 
-def max_regions(detector: Detector | None, config: PoolConfig) -> int:
-    """The most regions that `pool_regions` gives for one picture."""
-    return (detector.keep.count if detector else 0) + config.grid**2
+def no_boxes(pictures: Sequence[Image.Image]) -> list[Array]:
+    """What a missing detector finds in each picture."""
+    return [np.zeros((0, 4), dtype=np.float32) for _ in pictures]
+
+
+def max_regions(keep: KeepConfig | None, config: PoolConfig) -> int:
+    """The most regions that a picture gets."""
+    return (keep.count if keep else 0) + config.grid**2
 
 
 def keep_best(boxes: Array, scores: Array, keep: KeepConfig) -> Array:
@@ -131,7 +116,7 @@ def pixel_batch(
         batch = batch[:, ::-1]
     if pixels == "0-255":
         return np.ascontiguousarray(batch)
-    mean, spread = _IMAGENET if pixels == "imagenet" else ((0.0,) * 3, (1.0,) * 3)
+    mean, spread = IMAGENET if pixels == "imagenet" else ((0.0,) * 3, (1.0,) * 3)
     if bgr:
         mean, spread = mean[::-1], spread[::-1]
     return normalised(batch, mean, spread)

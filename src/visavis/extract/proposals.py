@@ -16,6 +16,7 @@ from visavis.extract.boxes import grid_boxes, suppress
 
 Array = NDArray[np.float32]
 _BIGGEST = 0.7  # of the picture's area: a larger segment is taken for background
+_SAME = 8.0  # Lab distance of neighbours that are one background
 _SMALLEST = 5e-4  # of the picture's area, about 6 pixels of 128 x 96
 
 
@@ -41,6 +42,16 @@ class _Segments:
         """A copy of some sets."""
         return _Segments(self.members[rows], self.counts[rows], self.sums[rows], self.boxes[rows])
 
+    def union(self, rows: NDArray[np.int64]) -> _Segments:
+        """One set of all the segments in some sets."""
+        low, high = self.boxes[rows, :2].min(axis=0), self.boxes[rows, 2:].max(axis=0)
+        return _Segments(
+            members=np.logical_or.reduce(self.members[rows], axis=0, keepdims=True),
+            counts=self.counts[rows].sum()[None],
+            sums=self.sums[rows].sum(axis=0)[None],
+            boxes=np.concatenate([low, high])[None],
+        )
+
     def merge(self, i: int, j: int) -> None:
         """Set i takes in set j, in place."""
         self.members[i] |= self.members[j]
@@ -58,7 +69,7 @@ def propose(lab: Array, count: int, cells: int) -> Proposals:
         count: How many boxes.
         cells: The last boxes are the cells of a grid of so many cells on a side.
     """
-    from skimage.segmentation import felzenszwalb  # noqa: PLC0415  (a slow import)
+    from skimage.segmentation import felzenszwalb
 
     height, width = lab.shape[:2]
     # Equal edges are common on flat colours and their order is up to the sort: far too small to
@@ -73,7 +84,7 @@ def propose(lab: Array, count: int, cells: int) -> Proposals:
     ).astype(np.int64)
     segments = _with_unions(_measure(labels, lab), labels)
     sides = np.array([width, height, width, height], dtype=np.float32)
-    boxes = segments.boxes / sides
+    boxes = (segments.boxes / sides).astype(np.float32)
     scores = _standing_out(segments, lab)
     fixed = _fixed_boxes(cells)
     wanted = count - cells * cells - 1
@@ -84,7 +95,7 @@ def propose(lab: Array, count: int, cells: int) -> Proposals:
     grid = grid_boxes(cells, cells)
     whole = np.ones((1, segments.members.shape[1]), dtype=bool)
     return Proposals(
-        boxes=np.concatenate([boxes[found], spare, grid]).astype(np.float32),
+        boxes=np.concatenate([boxes[found], spare, grid]),
         labels=labels,
         members=np.concatenate(
             [segments.members[found], whole.repeat(len(spare) + len(grid), axis=0)]
@@ -117,7 +128,7 @@ def _with_unions(start: _Segments, labels: NDArray[np.int64]) -> _Segments:
     now = start.select(np.arange(len(start.counts)))  # row i becomes what i was merged into
     near = _neighbours(labels, len(start.counts))
     costs = np.where(near, _unlikeness(now, slice(None), slice(None)), np.inf)
-    unions = [start]
+    unions = [start, *_islands(start, near)]
     for _ in range(len(start.counts) - 1):
         i, j = divmod(int(costs.argmin()), len(costs))
         now.merge(i, j)
@@ -135,6 +146,30 @@ def _with_unions(start: _Segments, labels: NDArray[np.int64]) -> _Segments:
         sums=np.concatenate([part.sums for part in unions]),
         boxes=np.concatenate([part.boxes for part in unions]),
     )
+
+
+def _islands(segments: _Segments, near: NDArray[np.bool_]) -> list[_Segments]:
+    """What is left in one piece when the background is taken away: things of several colours.
+
+    Background is the largest segment, and whatever goes on from it in almost the same colour.
+    """
+    means = segments.sums / segments.counts[:, None]
+    smooth = near & (np.linalg.norm(means[:, None] - means[None], axis=2) < _SAME)
+    background = np.zeros(len(means), dtype=bool)
+    background[segments.counts.argmax()] = True
+    while (grown := background | smooth[background].any(axis=0)).sum() > background.sum():
+        background = grown
+    return [segments.union(island) for island in _pieces(near, ~background)]
+
+
+def _pieces(near: NDArray[np.bool_], inside: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
+    """The connected groups of two or more segments among those inside."""
+    from scipy.sparse.csgraph import connected_components
+
+    rows = np.flatnonzero(inside)
+    count, group = connected_components(near[np.ix_(rows, rows)], directed=False)
+    groups = (rows[group == k] for k in range(count))
+    return [members for members in groups if len(members) > 1]
 
 
 def _unlikeness(

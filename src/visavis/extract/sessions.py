@@ -22,7 +22,7 @@ class OnnxSession:
         options.intra_op_num_threads = machine.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors only
-        self._failures = _failures()
+        self._failures: tuple[type[Exception], ...] = (*_failures(), ValueError)
         self._file = file
         try:
             self._session = runtime.InferenceSession(
@@ -49,8 +49,10 @@ class OnnxSession:
         """
         try:
             values = self._session.run(None, {self._input.name: batch, **self._sizes})
-        except (*self._failures, ValueError) as error:
-            raise DataError(f"{self._file}: cannot run on {batch.shape} ({_line(error)})") from error
+        except self._failures as error:
+            raise DataError(
+                f"{self._file}: cannot run on {batch.shape} ({_line(error)})"
+            ) from error
         names = [entry.name for entry in self._session.get_outputs()]
         return dict(zip(names, values, strict=True))
 
@@ -58,8 +60,7 @@ class OnnxSession:
         shape = self._input.shape
         wanted = (1, 3, size, size)
         fits = len(shape) == 4 and all(
-            not isinstance(got, int) or got == want
-            for got, want in zip(shape, wanted, strict=True)
+            not isinstance(got, int) or got == want for got, want in zip(shape, wanted, strict=True)
         )
         if not fits or self._input.type != "tensor(float)":
             raise DataError(
@@ -70,7 +71,7 @@ class OnnxSession:
 
 def _onnxruntime() -> Any:  # noqa: ANN401  (the package ships no types)
     try:
-        import onnxruntime  # noqa: PLC0415  (an optional package)
+        import onnxruntime
     except ImportError as error:
         raise MissingExtraError("onnxruntime", "onnx") from error
     return onnxruntime
@@ -78,7 +79,7 @@ def _onnxruntime() -> Any:  # noqa: ANN401  (the package ships no types)
 
 def _failures() -> tuple[type[Exception], ...]:
     """What onnxruntime raises: a family without a common base of its own."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state  # noqa: PLC0415
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     found = [value for value in vars(state).values() if isinstance(value, type)]
     return tuple(kind for kind in found if issubclass(kind, Exception))

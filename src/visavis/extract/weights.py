@@ -23,6 +23,12 @@ class Machine:
     threads: int = 1  # of one call; `extract_folder` runs several calls side by side
 
 
+def weights_folder(machine: Machine) -> Path | None:
+    """The folder of weights that was given, or that the environment names."""
+    place = os.environ.get(VARIABLE)
+    return machine.weights or (Path(place) if place else None)
+
+
 def find_weights(name: str, machine: Machine) -> Path:
     """The file or folder of that name in the weights folder.
 
@@ -30,13 +36,12 @@ def find_weights(name: str, machine: Machine) -> Path:
         DataError: no folder was given, or nothing of that name is in it.
     """
     remedy = f"give the folder that holds it with `--weights DIR` or {VARIABLE}"
-    place = machine.weights or os.environ.get(VARIABLE)
-    if not place:
+    folder = weights_folder(machine)
+    if folder is None:
         raise DataError(f"{name}: no folder of weights is known; {remedy}")
-    path = Path(place) / name
-    if not path.exists():
-        raise DataError(f"{name}: not in {place}; {remedy}")
-    return path
+    if not (folder / name).exists():
+        raise DataError(f"{name}: not in {folder}; {remedy}")
+    return folder / name
 
 
 def portable(name: str) -> str:

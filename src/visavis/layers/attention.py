@@ -9,7 +9,8 @@ Two forms: `attended_cosine_plain` follows the equations and builds the attended
 
     q.c = sum_s a_s (q.v_s)          |c|^2 = a' G a,  G = V V' once per source item
 
-so the affinity product is the only work of width D for each pair, and no (B, A, Q, D) tensor exists.
+so the affinity product is the only work of width D for each pair, and no (B, A, Q, D) tensor
+exists.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def attended_cosine_plain(
     weights = weigh(affinity, (queries.mask[None, :, :, None], sources.mask[:, None, None, :]))
     attended = torch.einsum("baqs,bsd->baqd", weights, sources.vectors)
     dot = (queries.vectors[None] * attended).sum(dim=3)
-    norms = queries.vectors.norm(dim=2)[None] * attended.norm(dim=3)
+    norms: Tensor = queries.vectors.norm(dim=2)[None] * attended.norm(dim=3)
     return dot / norms.clamp_min(COSINE_FLOOR)
 
 

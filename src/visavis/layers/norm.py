@@ -14,4 +14,5 @@ def l2norm(x: Tensor, dim: int = -1) -> Tensor:
     >>> l2norm(torch.tensor([3.0, 4.0]))
     tensor([0.6000, 0.8000])
     """
-    return x / (x.norm(dim=dim, keepdim=True) + EPSILON)
+    norm: Tensor = x.norm(dim=dim, keepdim=True)
+    return x / (norm + EPSILON)

@@ -6,6 +6,8 @@ Nothing in it is executed or unpickled.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +22,7 @@ from visavis import __version__
 from visavis.config import build, plain
 from visavis.data.features import FeatureIdentity
 from visavis.data.tokenizer import Tokenizer, load_tokenizer
-from visavis.errors import CheckpointError, RecipeError
+from visavis.errors import CheckpointError, DataError, RecipeError
 from visavis.files import atomic_path, read_json, write_json
 from visavis.models import config_class, model_class
 
@@ -36,6 +38,7 @@ class Pretrained:
     tokenizer: Tokenizer
     features: FeatureIdentity
     details: Mapping[str, Any] = field(default_factory=dict)  # recipe, corpus, metrics
+    language_model: str = ""  # folder or hub name of a frozen text encoder; empty for none
 
     def save_pretrained(self, folder: Path) -> None:
         """Write a model folder atomically.
@@ -45,8 +48,7 @@ class Pretrained:
         """
         with atomic_path(folder) as temporary:
             temporary.mkdir()
-            weights = {key: value.contiguous() for key, value in self.model.state_dict().items()}
-            save_file(weights, temporary / "model.safetensors")
+            _save_weights(self.model, temporary / "model.safetensors")
             write_json(temporary / "config.json", self._config())
             self.tokenizer.save(temporary)
             (temporary / "README.md").write_text(card(self), encoding="utf-8")
@@ -60,6 +62,7 @@ class Pretrained:
             "tokenizer_digest": self.tokenizer.digest,
             "features": plain(self.features),
             "details": plain(self.details),
+            "language_model": self.language_model,
         }
 
     @classmethod
@@ -83,8 +86,11 @@ class Pretrained:
             CheckpointError: no such folder, damaged weights, another tokenizer, a newer format.
         """
         folder = _folder(str(source), revision, local_files_only=local_files_only)
-        values = _checked(folder / "config.json")
-        tokenizer = load_tokenizer(folder)
+        try:
+            values = _checked(folder / "config.json")
+            tokenizer = load_tokenizer(folder)
+        except DataError as error:
+            raise CheckpointError(str(error)) from error
         if tokenizer.digest != values["tokenizer_digest"]:
             raise CheckpointError(
                 f"{folder}: the tokenizer is not the one the model was trained with; "
@@ -92,13 +98,21 @@ class Pretrained:
             )
         try:
             config = build(config_class(values["name"]), values["model"], "model")
-        except RecipeError as error:
-            raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
-        model = model_class(values["name"])(config)
+            identity = build(FeatureIdentity, values["features"], "features")
+            model = model_class(values["name"])(config)
+        except (RecipeError, RuntimeError, ValueError, OverflowError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(f"{folder / 'config.json'}: {reason}") from error
         _load_weights(model, folder / "model.safetensors")
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
-        identity = build(FeatureIdentity, values["features"], "features")
-        return cls(values["name"], model, tokenizer, identity, values["details"])
+        return cls(
+            values["name"],
+            model,
+            tokenizer,
+            identity,
+            values["details"],
+            str(values.get("language_model", "")),
+        )
 
 
 def _folder(source: str, revision: str | None, *, local_files_only: bool) -> Path:
@@ -134,8 +148,22 @@ def _checked(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: format {values['format']}, this version reads {FORMAT}; upgrade visavis"
         )
+    if not isinstance(values["name"], str) or not isinstance(values["details"], dict):
+        raise CheckpointError(f"{path}: not a visavis model; copy the model folder again")
     checked: dict[str, Any] = values
     return checked
+
+
+def _save_weights(model: nn.Module, path: Path) -> None:
+    weights = {key: value.contiguous() for key, value in model.state_dict().items()}
+    try:
+        save_file(weights, path)
+    except SafetensorError as error:
+        # The library tells the system's error in words only: "... (os error 28)".
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def _load_weights(model: nn.Module, path: Path) -> None:

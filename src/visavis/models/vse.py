@@ -36,6 +36,7 @@ class VseConfig:
     sentence_pooling: Literal["last", "mean", "max"] = "last"  # the paper: state at the last word
     measure: Literal["cosine", "order"] = "cosine"  # order: Vendrov et al. 2016, eq. 1
     region_dropout: float = 0.0
+    region_hidden: int = 0  # units of a perceptron beside the linear map; the paper has none
     normalise_images: bool = True
     absolute: bool = False  # of both vectors, for order embeddings
 
@@ -47,7 +48,10 @@ class Vse(nn.Module):
         super().__init__()
         self.config = config
         self.project = RegionProjection(
-            config.region_dim, config.dim, dropout=config.region_dropout
+            config.region_dim,
+            config.dim,
+            dropout=config.region_dropout,
+            hidden=config.region_hidden,
         )
         self.text = TextEncoder(config.text, vocab_size=config.vocab_size, dim=config.dim)
 

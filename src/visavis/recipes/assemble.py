@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,13 +14,18 @@ from visavis.data.batching import PairSource
 from visavis.data.corpus import Corpus
 from visavis.data.feature_files import open_features
 from visavis.data.features import Features
+from visavis.data.frozen import model_folder
 from visavis.data.open import find_corpus, link, open_corpus
+from visavis.data.texts import Texts, read_texts
 from visavis.data.tokenizer import Tokenizer, WordTokenizer
 from visavis.data.vocabulary import Vocabulary
-from visavis.errors import DataError, RecipeError
+from visavis.data.wordpiece import WordPieceTokenizer
+from visavis.errors import RecipeError
 from visavis.models import model_class
 from visavis.models.pretrained import Pretrained
 from visavis.recipes.recipe import Recipe, TokenizerConfig
+
+PIECES = 32  # longest sentence of a language model, its end marks included
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,8 +77,15 @@ def assemble(recipe: Recipe, material: Material) -> Assembly:
     torch.manual_seed(recipe.train.seed)
     config = recipe.model_config(region_dim=material.features.dim, vocab_size=tokenizer.vocab_size)
     model = model_class(recipe.model_name)(config)
-    pretrained = Pretrained(recipe.model_name, model, tokenizer, material.features.identity)
-    source = PairSource(training, material.features, tokenizer)
+    pretrained = Pretrained(
+        recipe.model_name,
+        model,
+        tokenizer,
+        material.features.identity,
+        language_model=recipe.tokenizer.bert,
+    )
+    texts = pretrained_texts(pretrained, training.sentence_texts)
+    source = PairSource(training, material.features, texts)
     return Assembly(pretrained, material, source, selection, report)
 
 
@@ -85,8 +99,33 @@ def hold_out(training: Corpus, count: int) -> tuple[Corpus, Corpus]:
 
 
 def make_tokenizer(config: TokenizerConfig, training: Corpus) -> Tokenizer:
-    """A tokenizer whose vocabulary comes from the training sentences alone."""
+    """A tokenizer: words of the training sentences alone, or pieces of a language model.
+
+    Raises:
+        RecipeError: pieces without a language model.
+    """
     if config.kind == "word":
         vocabulary = Vocabulary.build(training.sentence_texts, threshold=config.threshold)
         return WordTokenizer(vocabulary, max_words=config.max_words or None)
-    raise DataError("to be joined")
+    if not config.bert:
+        raise RecipeError("tokenizer.bert: missing; `wordpiece` needs a language model's folder")
+    folder = model_folder(config.bert)
+    return WordPieceTokenizer.from_folder(folder, max_words=config.max_words or PIECES)
+
+
+def pretrained_texts(pretrained: Pretrained, texts: Sequence[str]) -> Texts:
+    """Sentences as a model reads them; hidden states are kept in the cache."""
+    return read_texts(
+        texts,
+        pretrained.tokenizer,
+        language_model=pretrained.language_model,
+        cache=cache_root() / "states",
+    )
+
+
+def cache_root() -> Path:
+    """VISAVIS_CACHE, or visavis's folder in the user's cache."""
+    given = os.environ.get("VISAVIS_CACHE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "visavis"

@@ -12,6 +12,7 @@ import yaml
 from visavis.config import build, plain
 from visavis.errors import RecipeError
 from visavis.files import write_text
+from visavis.losses import loss_function
 from visavis.models import config_class
 from visavis.training.config import ObjectiveConfig, TrainConfig
 
@@ -26,6 +27,10 @@ class DataConfig:
     hold_out: int = 0  # or so many training images, left out of training for that
     report: str = "test"  # split that figures are made on
     protocol: Literal["full", "1k", "5k", "5x1k"] = "full"
+
+    def __post_init__(self) -> None:
+        if self.hold_out < 0:
+            raise ValueError(f"hold_out must be at least 0, got {self.hold_out}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +82,12 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             value of the wrong type.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = _yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RecipeError(f"{path}: no such recipe") from error
-    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RecipeError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):
         raise RecipeError(
@@ -96,6 +103,7 @@ def parse_recipe(values: Mapping[str, Any]) -> Recipe:
     recipe = build(Recipe, values)
     if "name" not in recipe.model:
         raise RecipeError("model.name: missing; say which model")
+    loss_function(recipe.objective.loss)
     recipe.model_config(region_dim=1, vocab_size=4)
     return recipe
 
@@ -105,13 +113,42 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
     write_text(path, yaml.safe_dump(plain(recipe), sort_keys=False, allow_unicode=True))
 
 
+def settings(overrides: Sequence[str]) -> dict[str, Any]:
+    """`a.b=value` options as nested values, read as YAML.
+
+    Raises:
+        RecipeError: no `=`, a value that is not YAML, a key below a value.
+    """
+    values: dict[str, Any] = {}
+    for override in overrides:
+        _set(values, override)
+    return values
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values only, and no key twice: YAML would take the last one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for number, key in enumerate(keys):
+            if key in keys[:number]:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def _yaml(text: str) -> Any:  # noqa: ANN401
+    return yaml.load(text, _Loader)  # a safe loader
+
+
 def _set(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise RecipeError(f"--set {override}: expected key.sub=value, as in train.epochs=10")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        value = _yaml(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RecipeError(f"--set {override}: the value is not YAML") from error
     *parents, last = key.split(".")
     place = values

@@ -14,7 +14,8 @@ from visavis import __version__
 from visavis.config import plain
 from visavis.data.corpus import Corpus
 from visavis.data.features import Features
-from visavis.errors import RecipeError
+from visavis.errors import DataError, RecipeError
+from visavis.evaluation.baseline import fit_baseline
 from visavis.evaluation.evaluate import Evaluation, evaluate
 from visavis.evaluation.protocols import make_protocol
 from visavis.evaluation.saved import save
@@ -22,7 +23,7 @@ from visavis.files import read_json, write_json
 from visavis.metrics.ranks import ranks
 from visavis.metrics.recall import recall_metrics
 from visavis.models.pretrained import Pretrained
-from visavis.recipes.assemble import Assembly, Material, assemble
+from visavis.recipes.assemble import Assembly, Material, assemble, pretrained_texts
 from visavis.recipes.recipe import Recipe, save_recipe
 from visavis.scoring.encode import encode_images, encode_sentences
 from visavis.scoring.matrix import score_matrix
@@ -139,20 +140,19 @@ def scorer_of(
         advance: told how many images have been scored.
     """
     model = pretrained.model
-    device = next(model.parameters()).device
 
     def scores(corpus: Corpus) -> Scores:
         if not isinstance(model, Matcher) or corpus.rows is None:
             raise TypeError("a matcher and a linked corpus are needed")
         rows = corpus.rows
+        device = next(model.parameters()).device  # training may have moved the model since
         training = model.training
         model.eval()
         images = encode_images(
             model, lambda part: features.read(rows[part]), len(rows), device=device
         )
-        tokenizer = pretrained.tokenizer
-        lists = tokenizer.encode_lists(corpus.sentence_texts)
-        sentences = encode_sentences(model, lists, tokenizer.pad, device=device)
+        texts = pretrained_texts(pretrained, corpus.sentence_texts)
+        sentences = encode_sentences(model, texts, device=device)
         found = score_matrix(model, images, sentences, folder=scratch, advance=advance)
         model.train(training)
         return found
@@ -183,6 +183,12 @@ def measure(
     )
 
 
+def measure_baseline(material: Material, corpus: Corpus, protocol: str) -> Evaluation:
+    """Fit the bag-of-words baseline on the train split and evaluate it like a model."""
+    baseline = fit_baseline(material.corpus.split("train"), material.features)
+    return evaluate(baseline, make_protocol(protocol, corpus), name="bag of words")
+
+
 def check_identity(pretrained: Pretrained, features: Features) -> None:
     """Refuse vectors that are not of the kind the model was trained on.
 
@@ -191,8 +197,6 @@ def check_identity(pretrained: Pretrained, features: Features) -> None:
     """
     ours, theirs = pretrained.features, features.identity
     if (ours.extractor, ours.digest) != (theirs.extractor, theirs.digest):
-        from visavis.errors import DataError
-
         raise DataError(
             f"the model reads vectors of {ours.extractor} ({ours.digest}), "
             f"these are of {theirs.extractor} ({theirs.digest}); give those it was trained on"

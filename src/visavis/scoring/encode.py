@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from visavis.types import Encoded, ImageBatch, Matcher, SentenceBatch
 
@@ -32,23 +35,34 @@ def encode_images(
     return Encoded.join(parts)
 
 
+class Readable(Protocol):
+    """Sentences that can be read in any order."""
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Number of tokens of each sentence: (M,)."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, rows: NDArray[np.int64]) -> SentenceBatch:
+        """Some sentences, in the order given."""
+        ...
+
+
 @torch.inference_mode()
 def encode_sentences(
     model: Matcher,
-    token_lists: Sequence[Sequence[int]],
-    pad: Callable[[Sequence[Sequence[int]]], SentenceBatch],
+    texts: Readable,
     *,
     device: torch.device | str = "cpu",
     batch_size: int = SENTENCES_AT_ONCE,
 ) -> Encoded:
-    """Encode sentences in batches of like length; the result is in the order given."""
-    order = sorted(range(len(token_lists)), key=lambda j: len(token_lists[j]))
+    """Encode sentences in batches of like length; the result is in the order of the texts."""
+    order = np.argsort(texts.lengths, kind="stable")
     parts = [
-        model.encode_sentences(
-            pad([token_lists[j] for j in order[start : start + batch_size]]).to(device)
-        )
+        model.encode_sentences(texts.read(order[start : start + batch_size]).to(device))
         for start in range(0, len(order), batch_size)
     ]
-    back = torch.empty(len(order), dtype=torch.long)
-    back[torch.tensor(order, dtype=torch.long)] = torch.arange(len(order))
+    back = torch.from_numpy(np.argsort(order, kind="stable"))
     return Encoded.join(parts).select(back.to(device))

@@ -7,18 +7,30 @@ blocks of about a million affinities stay in cache, which saves as much again.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from visavis.files import storage_error
 from visavis.types import Encoded, Matcher, Scores
 
-BLOCK_ROWS = 128
-BLOCK_AFFINITIES = 2**20  # region-word products in one block
 RAM_BYTES = 2**30  # larger score matrices are kept in a file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """How much is scored at once. The scores do not depend on it."""
+
+    rows: int = 128  # images
+    affinities: int = 2**20  # region-word products: a few megabytes, which stay in cache
+
+
+BLOCK = Block()
 
 
 def score_stripe(
@@ -26,7 +38,7 @@ def score_stripe(
     images: Encoded,
     sentences: Encoded,
     *,
-    affinities: int = BLOCK_AFFINITIES,
+    affinities: int = BLOCK.affinities,
 ) -> Scores:
     """Scores of a few images with all sentences, (N, M), with gradients.
 
@@ -38,6 +50,8 @@ def score_stripe(
     """
     lengths = sentences.mask.sum(dim=1)
     order = lengths.argsort(stable=True)
+    if not len(order) or not len(images):
+        return Scores.shared(images.tokens.new_zeros(len(images), len(order)))
     parts: list[Scores] = []
     start = 0
     while start < len(order):
@@ -69,8 +83,7 @@ def score_matrix(
     images: Encoded,
     sentences: Encoded,
     *,
-    rows: int = BLOCK_ROWS,
-    affinities: int = BLOCK_AFFINITIES,
+    block: Block = BLOCK,
     folder: Path | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> Scores:
@@ -80,17 +93,15 @@ def score_matrix(
         model: in evaluation mode.
         images: N encoded images.
         sentences: M encoded sentences.
-        rows: images scored at once.
-        affinities: the most region-word products computed at once.
+        block: how much is scored at once.
         folder: where a matrix too large for memory is kept as a file; without it, memory is used.
         advance: told how many images have been scored, after each stripe.
     """
     shape = (len(images), len(sentences))
     i2t: Tensor | None = None
     t2i: Tensor | None = None
-    for start in range(0, len(images), rows):
-        part = slice(start, min(start + rows, len(images)))
-        stripe = score_stripe(model, images.select(part), sentences, affinities=affinities)
+    for part in _slices(len(images), block.rows):
+        stripe = score_stripe(model, images.select(part), sentences, affinities=block.affinities)
         if i2t is None:
             i2t = _allocate(shape, folder, "i2t")
             t2i = _allocate(shape, folder, "t2i") if stripe.decoupled else i2t
@@ -107,17 +118,29 @@ def score_matrix(
 def _allocate(shape: tuple[int, int], folder: Path | None, name: str) -> Tensor:
     if folder is None or shape[0] * shape[1] * 4 <= RAM_BYTES:
         return torch.empty(shape)
-    folder.mkdir(parents=True, exist_ok=True)
     # A file on disk stands in for memory: the system keeps in RAM only the stripe in use.
-    mapped = np.lib.format.open_memmap(
-        folder / f"scores_{name}.npy", mode="w+", dtype=np.float32, shape=shape
-    )
+    path = folder / f"scores_{name}.npy"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # an earlier matrix that is still in use keeps its own file
+        mapped = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        _reserve(path)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise storage_error(path, error) from error
     return torch.from_numpy(mapped)
+
+
+def _reserve(path: Path) -> None:
+    """Take the disk space of a mapped file now: a full disk would kill the process at a write."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
 
 
 @torch.inference_mode()
 def score_aligned(
-    model: Matcher, images: Encoded, sentences: Encoded, *, affinities: int = BLOCK_AFFINITIES
+    model: Matcher, images: Encoded, sentences: Encoded, *, affinities: int = BLOCK.affinities
 ) -> Scores:
     """Row p of one side with row p of the other, in blocks: (P,) float32 on the CPU."""
     each = images.mask.shape[1] * sentences.mask.shape[1]

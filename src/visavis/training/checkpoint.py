@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 
 from visavis.errors import CheckpointError
-from visavis.files import atomic_path, storage_error
+from visavis.files import atomic_path
 
 FORMAT = 1
 NAME = re.compile(r"step_(\d{8})\.pt")
@@ -26,15 +25,21 @@ def save_state(folder: Path, step: int, state: dict[str, Any], keep: int) -> Pat
     """
     target = folder / f"step_{step:08d}.pt"
     with atomic_path(target) as temporary:
-        try:
-            torch.save({"format": FORMAT, **state}, temporary)
-        except RuntimeError as error:
-            # torch's own writer reports a full disk without the system's error number.
-            cause = _disk_error(temporary, error)
-            raise storage_error(target, cause) from error
+        _write({"format": FORMAT, **state}, temporary)
     for old in states(folder)[:-keep]:
         old.unlink()
     return target
+
+
+def _write(state: dict[str, Any], path: Path) -> None:
+    try:
+        with path.open("wb") as stream:
+            torch.save(state, stream)
+    except RuntimeError as error:
+        # torch raises its own error; the system's one, as of a full disk, is what came before it.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise
 
 
 def states(folder: Path) -> list[Path]:
@@ -49,12 +54,14 @@ def load_state(path: Path) -> dict[str, Any]:
         CheckpointError: the file is damaged, of a newer format, or holds anything else.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, UnpicklingError, EOFError, OSError) as error:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, UnpicklingError, EOFError, OSError, LookupError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
-            f"{path}: not a training state ({str(error).splitlines()[0]}); "
-            "remove it to resume from the one before"
+            f"{path}: not a training state ({reason}); remove it to resume from the one before"
         ) from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: not a training state; remove it")
     if state.get("format") != FORMAT:
         raise CheckpointError(
             f"{path}: format {state.get('format')}, this version reads {FORMAT}; upgrade visavis"
@@ -78,12 +85,3 @@ def restore_random_state(state: dict[str, Any]) -> None:
     random.setstate((version, tuple(numbers), None))
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])
-
-
-def _disk_error(path: Path, error: RuntimeError) -> OSError:
-    usage = os.statvfs(path.parent)
-    if usage.f_bavail * usage.f_frsize < 2**20 or "No space left" in str(error):
-        import errno
-
-        return OSError(errno.ENOSPC, "No space left on device")
-    return OSError(0, str(error).splitlines()[0])

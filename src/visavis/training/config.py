@@ -16,6 +16,9 @@ class ObjectiveConfig:
     positives: Literal["ground_truth", "diagonal"] = "ground_truth"
     # diagonal: two sentences of one image are negatives of each other, as in the published code
 
+    def __post_init__(self) -> None:
+        _at_least(0, self, "margin", "warmup_epochs")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
@@ -29,6 +32,10 @@ class ScheduleConfig:
     restart_growth: int = 2  # warm_restarts: each cycle is so many times as long
     floor: float = 0.0  # cosine, warm_restarts: lowest rate, as a share of the highest
 
+    def __post_init__(self) -> None:
+        _at_least(0, self, "warmup_steps", "gamma", "floor")
+        _at_least(1, self, "step_epochs", "restart_epochs", "restart_growth")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -41,7 +48,7 @@ class TrainConfig:
     weight_decay: float = 0.0
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     clip_norm: float = 2.0  # global L2 norm of the gradient; 0 turns clipping off
-    accumulate: int = 1  # batches added up before a step
+    accumulate: int = 1  # batches whose gradients are averaged for a step
     precision: Literal["fp32", "bf16"] = "fp32"
     patience: int = 0  # stop after so many validations without a better rsum; 0: never
     seed: int = 0
@@ -50,10 +57,14 @@ class TrainConfig:
     keep_states: int = 2  # training states kept on disk
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "log_steps", "checkpoint_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        _at_least(1, self, "epochs", "batch_size", "accumulate", "log_steps")
+        _at_least(1, self, "checkpoint_steps", "keep_states")
+        _at_least(0, self, "weight_decay", "clip_norm", "patience", "seed")
         if self.lr <= 0:
             raise ValueError(f"lr must be above 0, got {self.lr}")
-        if self.keep_states < 1:
-            raise ValueError(f"keep_states must be at least 1, got {self.keep_states}")
+
+
+def _at_least(least: int, config: object, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < least:
+            raise ValueError(f"{name} must be at least {least}, got {getattr(config, name)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -14,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from visavis.errors import DataError
+from visavis.errors import CheckpointError, DataError, TrainingError
 from visavis.training.checkpoint import (
     load_state,
     random_state,
@@ -94,11 +95,9 @@ class Trainer:
         folder: Path,
     ) -> None:
         self.config, self.hooks, self.folder, self.source = config, hooks, folder, source
-        self.accelerator = Accelerator(
-            mixed_precision="bf16" if config.precision == "bf16" else "no",
-            gradient_accumulation_steps=config.accumulate,
-            cpu=not torch.cuda.is_available(),
-        )
+        # Precision and accumulation are this loop's own: the library keeps its settings once per
+        # process, where a second trainer could not choose others.
+        self.accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
         self.batches_per_epoch = self._batches_per_epoch()
         steps_per_epoch = -(-self.batches_per_epoch // config.accumulate)
         objective_module = Objective(model, objective)
@@ -109,7 +108,7 @@ class Trainer:
         self.position = _Position()
 
     def _batches_per_epoch(self) -> int:
-        size = self.config.batch_size * self.accelerator.num_processes
+        size: int = self.config.batch_size * self.accelerator.num_processes
         if len(self.source) < size:
             raise DataError(
                 f"{len(self.source)} training pairs do not fill a batch of {size}; "
@@ -127,24 +126,31 @@ class Trainer:
         """Train to the end, or until validations stop getting better."""
         self._resume()
         total = self.config.epochs * self.batches_per_epoch
-        stopped = False
+        main = self.accelerator.is_main_process  # the others neither write nor show anything
         with (
-            RunLog(self.folder, after_step=self.position.step) as log,
-            Progress(total, self._batches_done(), show=show_progress) as progress,
+            RunLog(self.folder if main else None, after_step=self.position.step) as log,
+            Progress(
+                total, self._batches_done(), show=show_progress if main else False
+            ) as progress,
         ):
-            while self.position.epoch < self.config.epochs and not stopped:
+            while self.position.epoch < self.config.epochs and not self._stopped():
                 self._epoch(log, progress)
-                stopped = self._validate(log, progress)
+                self._validate(log, progress)
                 self._save()
+        self.accelerator.wait_for_everyone()  # the best model is on disk for all of them
         position = self.position
         return Result(
             best_rsum=position.best_rsum,
             best_epoch=position.best_epoch,
             epochs=position.epoch,
             steps=position.step,
-            stopped_early=stopped and position.epoch < self.config.epochs,
+            stopped_early=self._stopped() and position.epoch < self.config.epochs,
             collapsed=position.collapsed,
         )
+
+    def _stopped(self) -> bool:
+        """Whether so many validations in a row were no better; a state on disk tells it too."""
+        return 0 < self.config.patience <= self.position.stale
 
     def _batches_done(self) -> int:
         return self.position.epoch * self.batches_per_epoch + self.position.batch
@@ -172,12 +178,27 @@ class Trainer:
         # Gradients are exchanged between processes only when a step follows.
         exchange = nullcontext() if stepping else self.accelerator.no_sync(self.objective)
         with exchange:
-            with self.accelerator.autocast():
+            with self._precision():
                 loss = self.objective(batch, self.position.epoch)
-            self.accelerator.backward(loss)
+            self.accelerator.backward(loss / self._batches_in_step())
+        value = loss.item()
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the loss is {value} after step {self.position.step}; lower train.lr or set "
+                "train.precision to fp32, and train in a new folder"
+            )
         if stepping:
             self._step()
-        return loss.item(), stepping
+        return value, stepping
+
+    def _precision(self) -> torch.autocast:
+        bf16 = self.config.precision == "bf16"
+        return torch.autocast(self.accelerator.device.type, dtype=torch.bfloat16, enabled=bf16)
+
+    def _batches_in_step(self) -> int:
+        """Batches whose gradients make the step that this batch belongs to."""
+        first = self.position.batch - self.position.batch % self.config.accumulate
+        return min(self.config.accumulate, self.batches_per_epoch - first)
 
     def _step(self) -> None:
         if self.config.clip_norm > 0:
@@ -203,14 +224,17 @@ class Trainer:
         position.step += 1
         if position.step % self.config.log_steps == 0:
             mean = position.loss_sum / position.loss_count
-            rate = self.schedule.get_last_lr()[0]
+            rate = float(self.schedule.get_last_lr()[0])
             log.write("train", position.step, {"epoch": position.epoch, "loss": mean, "lr": rate})
             position.loss_sum, position.loss_count = 0.0, 0
-        if position.step % self.config.checkpoint_steps == 0:
+        # The end of an epoch is saved after its validation: resumed from a state before that, the
+        # run would write the validation's line twice.
+        ended = position.batch == self.batches_per_epoch
+        if position.step % self.config.checkpoint_steps == 0 and not ended:
             self._save()
 
-    def _validate(self, log: RunLog, progress: Progress) -> bool:
-        """Validate after an epoch; whether to stop."""
+    def _validate(self, log: RunLog, progress: Progress) -> None:
+        """Validate after an epoch, and keep the model when it is the best so far."""
         position, started = self.position, time.perf_counter()
         self.objective.eval()
         metrics = dict(self.hooks.validate(self.model))
@@ -227,7 +251,6 @@ class Trainer:
         )
         progress.say(f"epoch {position.epoch + 1}: rsum {rsum:.1f}, best {position.best_rsum:.1f}")
         position.epoch, position.batch = position.epoch + 1, 0
-        return 0 < self.config.patience <= position.stale
 
     def _save(self) -> None:
         if not self.accelerator.is_main_process:
@@ -238,6 +261,7 @@ class Trainer:
             "schedule": {"last_epoch": self.schedule.last_epoch, "lr": self.schedule.get_last_lr()},
             "position": {name: getattr(self.position, name) for name in _Position.__slots__},
             "watch": list(self.watch.recent),
+            "batches_per_epoch": self.batches_per_epoch,
             "random": random_state(),
         }
         save_state(self.folder / "states", self.position.step, state, self.config.keep_states)
@@ -247,8 +271,17 @@ class Trainer:
         if not found:
             return
         state = load_state(found[-1])
-        self.model.load_state_dict(state["model"], strict=True)
-        self.optimizer.load_state_dict(state["optimizer"])
+        if state["batches_per_epoch"] != self.batches_per_epoch:
+            raise CheckpointError(
+                f"{found[-1]}: an epoch had {state['batches_per_epoch']} batches, now it has "
+                f"{self.batches_per_epoch}; go on with the same data, batch size and processes"
+            )
+        try:
+            self.model.load_state_dict(state["model"], strict=True)
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(f"{found[-1]}: the state of another model ({reason})") from error
         self.schedule.last_epoch = state["schedule"]["last_epoch"]
         self.schedule._last_lr = state["schedule"]["lr"]
         self.position = _Position(**state["position"])

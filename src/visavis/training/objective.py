@@ -68,7 +68,7 @@ def _float(items: Encoded) -> Encoded:
         items.tokens.float(),
         items.mask,
         None if items.pooled is None else items.pooled.float(),
-        {key: value.float() for key, value in items.extra.items()},
+        {k: v.float() if v.is_floating_point() else v for k, v in items.extra.items()},
     )
 
 
@@ -86,7 +86,7 @@ class CollapseWatch:
 
     def see(self, loss: float, batch_size: int) -> bool:
         """Whether so many steps in a row have stood at the collapsed level."""
-        share = loss / batch_size / self.level
-        self.recent.append(abs(share - 1) < self.tolerance)
+        collapsed = self.level * batch_size  # 0 without a margin, when nothing can be told
+        self.recent.append(abs(loss - collapsed) < self.tolerance * collapsed)
         full = len(self.recent) == self.recent.maxlen
         return full and all(self.recent)

@@ -1,0 +1,54 @@
+"""`visavis train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from visavis.cli.common import AsJson, Data, FeaturesPath, data_root, show_json
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe: recipes/<model>/<corpus>.yaml.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting, as in train.epochs=10.")
+    ] = None,
+    data: Data = None,
+    features: FeaturesPath = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Run folder; default: runs/<recipe>.")
+    ] = None,
+    threads: Annotated[
+        int, typer.Option("--threads", help="Processor threads; 0: as many as there are cores.")
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train a recipe, or go on with the run that is in the folder, and report the best model."""
+    from visavis.recipes.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or ())  # a misspelt key is said before torch's data work
+    folder = output or Path("runs") / f"{loaded.model_name}-{recipe.stem}"
+    root = data_root(data)
+
+    import torch
+    from rich.console import Console
+
+    from visavis.evaluation.report import evaluation_grid, show
+    from visavis.evaluation.saved import as_json as evaluation_json
+    from visavis.recipes.assemble import open_material
+    from visavis.recipes.run import train as run
+
+    if threads:
+        torch.set_num_threads(threads)
+    outcome = run(loaded, open_material(loaded.data.corpus, root, features), folder)
+    if as_json:
+        show_json({"folder": str(folder), **evaluation_json(outcome.evaluation)})
+        return
+    result = outcome.result
+    show(evaluation_grid([outcome.evaluation]), Console())
+    ended = "stopped early after" if result.stopped_early else "trained"
+    typer.echo(
+        f"{ended} {result.epochs} epochs; best epoch {result.best_epoch + 1}: {folder / 'best'}"
+    )

@@ -1,0 +1,168 @@
+"""The contact sheet as one picture, drawn without a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from visavis.explain.draw import fit, font, paint, printable, sentence_marks
+from visavis.explain.rows import SheetHit, SheetRow, note_of
+from visavis.extract.pictures import load_picture
+
+COLUMNS = 5
+CELL = 280  # pixels, of a picture
+QUERY_CELL = 320
+GAP, MARGIN = 20, 32
+WIDTH = 2 * MARGIN + COLUMNS * CELL + (COLUMNS - 1) * GAP
+INSIDE = WIDTH - 2 * MARGIN
+INK, SOFT, LINE, PAPER = "#1b1f24", "#57606a", "#d0d7de", "#ffffff"
+VERDICTS = {"right": "#116329", "wrong": "#a40e26"}
+TITLE, QUERY, TEXT, SMALL = 34, 26, 20, 17  # sizes of letters
+BORDER = 5  # around a right picture
+
+
+def draw_sheet(title: str, note: str, rows: Sequence[SheetRow]) -> Image.Image:
+    """All rows, one below the other."""
+    strips = [_heading(title, (note, note_of(tuple(rows))))]
+    for number, row in enumerate(rows, start=1):
+        draw = _search if isinstance(row.query, str) else _caption
+        strips.append(draw(row, f"{number}. "))
+    canvas = Image.new("RGB", (WIDTH, sum(strip.height for strip in strips) + MARGIN), PAPER)
+    top = 0
+    for strip in strips:
+        canvas.paste(strip, (0, top))
+        top += strip.height
+    return canvas
+
+
+def wrap(text: str, size: int, width: float) -> list[str]:
+    """Lines that fit a width in the built-in font; a word too long for a line is cut.
+
+    >>> wrap("one two three", 20, 80)
+    ['one two', 'three']
+    """
+    measure = font(size).getlength
+    lines = [""]
+    for word in printable(text).split():
+        longer = f"{lines[-1]} {word}".lstrip()
+        if measure(longer) <= width:
+            lines[-1] = longer
+            continue
+        if lines[-1]:
+            lines.append("")
+        for letter in word:
+            if lines[-1] and measure(lines[-1] + letter) > width:
+                lines.append("")
+            lines[-1] += letter
+    return lines
+
+
+def _heading(title: str, notes: Sequence[str]) -> Image.Image:
+    lines = [(line, TITLE, INK) for line in wrap(title, TITLE, INSIDE)]
+    lines += [(line, TEXT, SOFT) for note in notes if note for line in wrap(note, TEXT, INSIDE)]
+    strip, pen = _strip(MARGIN + sum(size + 12 for _, size, _ in lines) + GAP)
+    top = MARGIN
+    for line, size, ink in lines:
+        pen.text((MARGIN, top), line, ink, font(size))
+        top += size + 12
+    return strip
+
+
+def _strip(height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    strip = Image.new("RGB", (WIDTH, height), PAPER)
+    return strip, ImageDraw.Draw(strip)
+
+
+def _query(row: SheetRow, number: str, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw, int]:
+    """A strip with the query on top and room below, and where the room begins."""
+    text = row.query if isinstance(row.query, str) else row.query.name
+    lines = wrap(number + text, QUERY, INSIDE)
+    room = GAP + len(lines) * (QUERY + 10) + 10
+    strip, pen = _strip(room + height)
+    pen.line((MARGIN, 0, WIDTH - MARGIN, 0), LINE, 2)
+    for place, line in enumerate(lines):
+        pen.text((MARGIN, GAP + place * (QUERY + 10)), line, INK, font(QUERY))
+    return strip, pen, room
+
+
+def _search(row: SheetRow, number: str) -> Image.Image:
+    pictures = []
+    for hit in row.hits:
+        marks = [] if hit.explanation is None else sentence_marks(hit.explanation)
+        pictures.append(paint(fit(load_picture(Path(hit.item)), CELL, CELL), marks))
+    lines = range(0, len(pictures), COLUMNS)
+    facts = TEXT + SMALL + 3 * 8
+    heights = [max(p.height for p in pictures[start : start + COLUMNS]) for start in lines]
+    strip, pen, top = _query(row, number, sum(height + facts + GAP for height in heights))
+    for start, height in zip(lines, heights, strict=True):
+        for column, picture in enumerate(pictures[start : start + COLUMNS]):
+            left = MARGIN + column * (CELL + GAP)
+            hit = row.hits[start + column]
+            corner = left + (CELL - picture.width) // 2, top + height - picture.height
+            strip.paste(picture, corner)
+            if hit.right:
+                _border(pen, corner, picture.size)
+            _facts(pen, (left, top + height + 10), CELL, (start + column + 1, hit))
+            name = _cut(Path(hit.item).name, SMALL, CELL)
+            pen.text((left, top + height + 10 + TEXT + 8), name, SOFT, font(SMALL))
+        top += height + facts + GAP
+    return strip
+
+
+def _border(pen: ImageDraw.ImageDraw, corner: tuple[int, int], size: tuple[int, int]) -> None:
+    (left, top), (width, height) = corner, size
+    around = left - BORDER, top - BORDER, left + width + BORDER - 1, top + height + BORDER - 1
+    pen.rectangle(around, outline=VERDICTS["right"], width=BORDER)
+
+
+def _caption(row: SheetRow, number: str) -> Image.Image:
+    marks = [] if row.explained is None else sentence_marks(row.explained)
+    picture = paint(fit(load_picture(Path(row.query)), QUERY_CELL, QUERY_CELL), marks)
+    left = MARGIN + QUERY_CELL + 2 * GAP
+    room = WIDTH - MARGIN - left
+    texts = [wrap(str(hit.item), TEXT, room) for hit in row.hits]
+    heights = [(len(lines) + 1) * (TEXT + 8) + 14 for lines in texts]
+    strip, pen, top = _query(row, number, max(picture.height, sum(heights)) + GAP)
+    strip.paste(picture, (MARGIN, top))
+    for rank, (hit, lines, height) in enumerate(
+        zip(row.hits, texts, heights, strict=True), start=1
+    ):
+        _facts(pen, (left, top), room, (rank, hit))
+        for place, line in enumerate(lines, start=1):
+            pen.text((left, top + place * (TEXT + 8)), line, INK, font(TEXT))
+        top += height
+    return strip
+
+
+def _facts(
+    pen: ImageDraw.ImageDraw, corner: tuple[int, int], width: int, hit: tuple[int, SheetHit]
+) -> None:
+    """Rank, a sign and a word for right or wrong, and the score at the right end."""
+    (left, top), (rank, found) = corner, hit
+    pen.text((left, top), str(rank), INK, font(TEXT))
+    pen.text((left + width, top), f"{found.score:.3f}", INK, font(TEXT), anchor="ra")
+    if found.verdict:
+        colour = VERDICTS[found.verdict]
+        left += 36
+        _sign(pen, (left, top + 5), colour, right=bool(found.right))
+        pen.text((left + 24, top), found.verdict, colour, font(TEXT))
+
+
+def _sign(pen: ImageDraw.ImageDraw, corner: tuple[int, int], colour: str, *, right: bool) -> None:
+    """A tick or a cross: the built-in font has neither."""
+    x, y = corner
+    if right:
+        pen.line(((x, y + 8), (x + 6, y + 14), (x + 16, y)), colour, 3, joint="curve")
+    else:
+        pen.line(((x + 1, y), (x + 15, y + 14)), colour, 3)
+        pen.line(((x + 15, y), (x + 1, y + 14)), colour, 3)
+
+
+def _cut(text: str, size: int, width: float) -> str:
+    """The text, or its beginning and dots where it is too wide."""
+    shown = printable(text)
+    while len(shown) > 1 and font(size).getlength(shown) > width:
+        shown = shown.removesuffix("…")[:-1] + "…"
+    return shown
