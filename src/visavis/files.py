@@ -131,4 +131,6 @@ def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        # What cannot be removed must not hide the error that brought us here.
+        with contextlib.suppress(OSError):
+            path.unlink()

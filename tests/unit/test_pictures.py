@@ -170,7 +170,7 @@ def test_the_file_name_stays_with_the_picture(tmp_path: Path) -> None:
 
 def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path) -> None:
     halves().save(tmp_path / "a.png")
-    with pytest.raises(DataError, match="40 x 20 pixels, at most 0.0001 megapixels"):
+    with pytest.raises(DataError, match=r"40 x 20 pixels, at most 0\.0001 megapixels"):
         load_picture(tmp_path / "a.png", max_megapixels=0.0001)
 
 

@@ -100,6 +100,7 @@ def test_cached_states_equal_fresh_ones(bert: Path, cache: StateCache) -> None:
     assert _states(read).dtype == torch.float32
     torch.testing.assert_close(_states(read), _states(fresh), atol=2e-3, rtol=2e-3)  # float16
     assert (len(held), held.dim) == (5, 16)
+    assert held.lengths.tolist() == fresh.mask.sum(dim=1).tolist()
 
 
 def test_some_sentences_come_in_the_order_asked_for(bert: Path, cache: StateCache) -> None:

@@ -90,6 +90,19 @@ def test_the_published_pickle_is_read(tmp_path: Path, module: str) -> None:
     assert Vocabulary.load(path) == Vocabulary.from_json(SCAN)
 
 
+def test_the_class_of_another_module_is_refused(tmp_path: Path) -> None:
+    path = pickled(tmp_path, published(**python2(SCAN)), module="other")
+    with pytest.raises(DataError, match=r"refused: the pickle names other\.Vocabulary"):
+        Vocabulary.load(path)
+
+
+def test_a_memo_number_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "vocab.pkl"
+    path.write_bytes(b"\x80\x02]r\xff\xff\xff\x7f.")
+    with pytest.raises(DataError, match="refused: the pickle numbers a part 2147483647"):
+        Vocabulary.load(path)
+
+
 class _Runs:
     def __reduce__(self) -> tuple[Any, tuple[str]]:
         import os
@@ -113,7 +126,6 @@ def test_a_pickle_that_would_run_a_command_is_refused(tmp_path: Path) -> None:
         b"\x80\x02cbuiltins\neval\n.",
         b"\x80\x02c__main__\nVocabulary\n(Nu}q\x00b.",
         b"\x80\x02c__main__\nVocabulary\nN}U\x0a__setstatesb.",
-        b"\x80\x02]r\xff\xff\xff\x7f.",
         b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.",
         b"\x80\x02X\xff\xff\xff\x7f.",
         b"\x80\x02Qa.",

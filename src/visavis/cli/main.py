@@ -3,27 +3,56 @@
 from __future__ import annotations
 
 import logging
-import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from visavis import __version__
 from visavis.cli import data, demo, doctor, evaluate, extract, search, train
 from visavis.errors import VisavisError
 
+_GO_ON = ("demo", "extract", "train")  # verbs that keep what is done
+
+
+class _Verbs(TyperGroup):
+    """Says in one line what went wrong, whatever the verb, and never shows a traceback for it."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  (the context class is not public)
+        """Run a verb; an error of ours is one line on the error stream and exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except VisavisError as error:
+            raise _failed(str(error)) from error
+        except KeyboardInterrupt as error:
+            more = ctx.invoked_subcommand in _GO_ON
+            said = "stopped; the same command goes on from what is kept" if more else "stopped"
+            raise _failed(said, code=130) from error
+        except OSError as error:
+            if error.filename is None:  # a closed pipe, which is no one's fault
+                raise
+            raise _failed(f"{error.filename}: {error.strerror}") from error
+
+
+def _failed(reason: str, *, code: int = 1) -> typer.Exit:
+    typer.echo(f"visavis: {' '.join(reason.splitlines())}", err=True)
+    return typer.Exit(code)
+
+
 app = typer.Typer(
     name="visavis",
+    cls=_Verbs,
     help="Match images and sentences: train, compare, search, explain.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(data.app, name="data")
-app.command("extract")(extract.extract)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("search")(search.search)
 app.command("caption")(search.caption)
+app.command("extract")(extract.extract)
+app.add_typer(data.app, name="data")
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 
@@ -48,12 +77,9 @@ def options(
 
 
 def main() -> None:
-    """Run; an error of ours is one line on the error stream and exit code 1."""
-    try:
-        app()
-    except VisavisError as error:
-        typer.echo(f"visavis: {error}", err=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("visavis: stopped; the same command goes on where it was", err=True)
-        sys.exit(130)
+    """Run what the command line says."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -20,13 +20,13 @@ from visavis.extract.boxes import iou, suppress
 
 WIDTH = 320  # pixels; smaller pictures are enlarged, so that labels can be read
 REGIONS = 3
-SAME = 0.6  # boxes that overlap more (IoU) show the same thing and are drawn once
+SAME = 0.5  # boxes that overlap more (IoU) show the same thing and are drawn once
 
 # Told apart with any kind of colour vision (Okabe and Ito), light enough for black letters.
 COLOURS = ("#E69F00", "#56B4E9", "#F0E442", "#CC79A7", "#009E73", "#D55E00")
-LABEL_SIZE = 16  # of letters, in pixels
-LABEL_LENGTH = 22  # characters
-_PADDING = 4
+LABEL_SIZE = 17  # of letters, in pixels
+LABEL_LENGTH = 24  # characters
+PADDING = 4  # between letters and the edge of their label
 # What the built-in font has beyond ASCII.
 _GLYPHS = frozenset("©«°±´·»‘’“”…‹›⁄™")
 
@@ -77,12 +77,19 @@ def printable(text: str) -> str:
 
 
 def shorten(text: str, length: int = LABEL_LENGTH) -> str:
-    """At most `length` characters, the last of them dots when something is cut.
+    """At most `length` characters. The last words stay: in English the noun comes last.
 
-    >>> shorten("unbelievable", 6)
-    'unbel…'
+    >>> shorten("large dotted white heart", 20), shorten("unbelievable", 6)
+    ('…dotted white heart', 'unbel…')
     """
-    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+    if len(text) <= length:
+        return text
+    words = text.split()
+    while len(words) > 1:
+        words = words[1:]
+        if len(kept := "…" + " ".join(words)) <= length:
+            return kept
+    return words[0][: length - 1] + "…"
 
 
 def word_marks(explanation: Explanation, word: int, k: int = REGIONS) -> list[Mark]:
@@ -143,7 +150,7 @@ def _marks(
         marks.append(
             Mark(
                 (x1, y1, x2, y2),
-                shorten(f"{place + 1} {label}"),
+                f"{place + 1} {shorten(label)}",
                 float(weights[region]) / strongest,
                 COLOURS[place % len(COLOURS)],
             )
@@ -167,37 +174,45 @@ def place(marks: Sequence[Mark], size: tuple[int, int]) -> list[PlacedMark]:
     for mark in marks:
         x1, y1, x2, y2 = mark.box
         outline = (x1 * width, y1 * height, x2 * width, y2 * height)
-        taken = [other.label for other in placed]
-        placed.append(PlacedMark(mark, outline, _label_place(mark.label, outline, size, taken)))
+        placed.append(PlacedMark(mark, outline, _label_place(mark.label, outline, size, placed)))
     return placed
 
 
 def _label_place(
-    label: str, outline: Rectangle, size: tuple[int, int], taken: Sequence[Rectangle]
+    label: str, outline: Rectangle, size: tuple[int, int], others: Sequence[PlacedMark]
 ) -> Rectangle:
-    """Above the box, in a corner of it or below it: the first place that is free."""
-    wide = font(LABEL_SIZE).getlength(printable(label)) + 2 * _PADDING
-    high = LABEL_SIZE + _PADDING
+    """The corner of the box, inside or out, where the label hides least; labels never meet there.
+
+    Where every corner is taken, the first free line of the picture.
+    """
+    wide = min(font(LABEL_SIZE).getlength(printable(label)) + 2 * PADDING, float(size[0]))
+    high = LABEL_SIZE + PADDING
     x1, y1, x2, y2 = outline
-    corners = [(x1, y1 - high), (x1, y1), (x2 - wide, y1 - high), (x1, y2), (x1, y2 - high)]
-    corners += [(x2 - wide, y2), (x2 - wide, y2 - high), (x2 - wide, y1)]
-    corners += [(x1, float(y)) for y in range(0, size[1], high)]
+    corners = [(x1, y1 - high), (x2 - wide, y1 - high), (x1, y2), (x2 - wide, y2)]
+    corners += [(x, y) for y in (y1, y2 - high) for x in (x1, x2 - wide)]
+    lines = [
+        (x, float(y)) for y in range(0, size[1] - high, high) for x in (x1, 0.0, size[0] - wide)
+    ]
     places = [
         (left, top, left + wide, top + high)
         for left, top in (
-            (max(0.0, min(x, size[0] - wide)), max(0.0, min(y, size[1] - high))) for x, y in corners
+            (max(0.0, min(x, size[0] - wide)), max(0.0, min(y, size[1] - high)))
+            for x, y in corners + lines
         )
     ]
-    return next((found for found in places if not any(_meet(found, o) for o in taken)), places[0])
+    free = [spot for spot in places if not any(_shared(spot, other.label) for other in others)]
+    near = [spot for spot in free if spot in places[: len(corners)]]
+    boxes = [outline, *(other.outline for other in others)]
+    hidden = {spot: sum(_shared(box, spot) for box in boxes) for spot in near}
+    return min(near, key=hidden.__getitem__) if near else (free or places)[0]
 
 
-def _meet(first: Rectangle, second: Rectangle) -> bool:
-    return (
-        first[0] < second[2]
-        and second[0] < first[2]
-        and first[1] < second[3]
-        and second[1] < first[3]
-    )
+def _shared(first: Rectangle, second: Rectangle) -> float:
+    """The share of the first rectangle that lies in the second."""
+    wide = min(first[2], second[2]) - max(first[0], second[0])
+    high = min(first[3], second[3]) - max(first[1], second[1])
+    area = (first[2] - first[0]) * (first[3] - first[1])
+    return max(0.0, wide) * max(0.0, high) / max(area, 1e-9)
 
 
 def draw_marks(picture: Image.Image, marks: Sequence[Mark], width: int = WIDTH) -> Image.Image:
@@ -223,7 +238,7 @@ def paint(picture: Image.Image, marks: Sequence[Mark]) -> Image.Image:
     for item in reversed(placed):
         left, top, right, bottom = item.label
         pen.rectangle((left, top, right - 1, bottom - 1), fill=item.mark.colour, outline="#000000")
-        middle = (left + _PADDING, (top + bottom) / 2)
+        middle = (left + PADDING, (top + bottom) / 2 - 1)
         pen.text(middle, printable(item.mark.label), "#000000", font(LABEL_SIZE), anchor="lm")
     return canvas.convert("RGB")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,9 +58,10 @@ NOTES = {
 }
 
 
-def note_of(rows: tuple[SheetRow, ...]) -> str:
+def note_of(rows: Sequence[SheetRow]) -> str:
     """What the boxes of these rows mean."""
-    kinds = {
-        hit.explanation.kind for row in rows for hit in row.hits if hit.explanation is not None
-    }
-    return " ".join(NOTES[kind] for kind in sorted(kinds))
+    kinds = {row.explained.kind for row in rows if row.explained is not None}
+    notes = [NOTES[kind] for kind in sorted(kinds)]
+    if any(isinstance(row.query, Path) and row.explained is not None for row in rows):
+        notes.append("Where sentences stand beside a picture, its boxes are those of the first.")
+    return " ".join(notes)

@@ -14,6 +14,7 @@ from PIL import Image
 from visavis.explain.attention import Explanation, content_words
 from visavis.explain.draw import (
     LABEL_SIZE,
+    PADDING,
     WIDTH,
     Mark,
     PlacedMark,
@@ -28,7 +29,9 @@ from visavis.explain.words import find_words
 from visavis.extract.pictures import load_picture
 
 QUALITY = 82  # of JPEG files
-TALLEST = 400  # pixels; a higher picture becomes narrower
+CELL = 288  # pixels, of a picture found: labels keep their size on a card
+
+NOTHING = '<p class="note">nothing found</p>\n'
 
 Groups = Sequence[tuple[str, Sequence[Mark]]]  # a key, and what is drawn when it is lit
 
@@ -47,9 +50,9 @@ def page_parts(title: str, note: str, rows: Sequence[SheetRow]) -> Iterator[str]
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
         f"<header>\n<h1>{escape(title)}</h1>\n"
     )
-    meaning = note_of(tuple(rows))
-    if meaning:
-        meaning += " Point at an underlined word, or press it, to see its own regions."
+    meaning = note_of(rows)
+    if any(map(_lights, rows)):
+        meaning += " Point at what is underlined, or press it, to see its own regions."
     for text in filter(None, (note, meaning)):
         yield f'<p class="note">{escape(text)}</p>\n'
     yield "</header>\n<main>\n"
@@ -59,20 +62,27 @@ def page_parts(title: str, note: str, rows: Sequence[SheetRow]) -> Iterator[str]
     yield f"</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
 
 
+def _lights(row: SheetRow) -> bool:
+    """Whether parts of the text have regions of their own, and not those seen at first."""
+    return row.explained is not None and (
+        row.explained.kind == "attention" or isinstance(row.query, Path)
+    )
+
+
 def _search(row: SheetRow, heading: str) -> Iterator[str]:
     """A sentence and its pictures; the words of the sentence light regions in all of them."""
-    words = _words(str(row.query), row.explained, "")
+    words = _words(str(row.query), row.explained if _lights(row) else None, "")
     yield f'<section class="row">\n<h2>{heading}{words}</h2>\n<ol class="pictures" tabindex="0">\n'
     for rank, hit in enumerate(row.hits, start=1):
         path = Path(hit.item)
         groups = [] if hit.explanation is None else _groups(hit.explanation, "")
-        frame = _frame(path, f"picture {rank}: {path.name}", groups)
+        frame = _frame(path, f"picture {rank}: {path.name}", groups, CELL)
         yield (
             f'<li class="{hit.verdict}"><figure>{frame}\n'
             f'<figcaption class="facts">{_facts(rank, hit)}'
             f'<span class="name">{escape(path.name)}</span></figcaption></figure></li>\n'
         )
-    yield "</ol>\n</section>\n"
+    yield "</ol>\n" + ("" if row.hits else NOTHING) + "</section>\n"
 
 
 def _caption(row: SheetRow, heading: str) -> Iterator[str]:
@@ -84,9 +94,10 @@ def _caption(row: SheetRow, heading: str) -> Iterator[str]:
     for rank, hit in enumerate(row.hits, start=1):
         if hit.explanation is not None:
             groups += _groups(hit.explanation, f"{rank}-")[1:]
+    frame = _frame(path, f"picture {path.name}", groups, WIDTH)
     yield (
         f'<section class="row">\n<h2>{heading}{escape(path.name)}</h2>\n<div class="answer">\n'
-        f"<figure>{_frame(path, f'picture {path.name}', groups)}</figure>\n"
+        f"<figure>{frame}</figure>\n"
         '<ol class="sentences">\n'
     )
     for rank, hit in enumerate(row.hits, start=1):
@@ -95,7 +106,7 @@ def _caption(row: SheetRow, heading: str) -> Iterator[str]:
             f'<li class="{hit.verdict}"><div class="facts">{_facts(rank, hit)}'
             f'<span class="text">{words}</span></div></li>\n'
         )
-    yield "</ol>\n</div>\n</section>\n"
+    yield "</ol>\n" + ("" if row.hits else NOTHING) + "</div>\n</section>\n"
 
 
 def _facts(rank: int, hit: SheetHit) -> str:
@@ -134,15 +145,15 @@ def _groups(explanation: Explanation, prefix: str) -> Groups:
     ]
 
 
-def _frame(path: Path, alternative: str, groups: Groups) -> str:
+def _frame(path: Path, alternative: str, groups: Groups, width: int) -> str:
     """A picture with its regions over it; those of the sentence are seen at first."""
-    picture = fit(load_picture(path), WIDTH, TALLEST)
+    picture = fit(load_picture(path), width, width * 5 // 4)
     drawn = next((marks for key, marks in groups if not key), ())
     if drawn:
         alternative += "; regions: " + ", ".join(mark.label for mark in drawn)
     layers = "".join(
         f'<g class="marks{"" if key else " on"}" data-key="{escape(key)}">'
-        + "".join(map(_svg, reversed(place(marks, picture.size))))
+        + _svg(place(marks, picture.size))
         + "</g>"
         for key, marks in groups
     )
@@ -156,19 +167,31 @@ def _frame(path: Path, alternative: str, groups: Groups) -> str:
     )
 
 
-def _svg(placed: PlacedMark) -> str:
+def _svg(placed: Sequence[PlacedMark]) -> str:
+    """Outlines below, labels above, the first mark on top."""
+    below = "".join(map(_outline, reversed(placed)))
+    return below + "".join(map(_label, reversed(placed)))
+
+
+def _outline(placed: PlacedMark) -> str:
     x1, y1, x2, y2 = placed.outline
-    left, top, right, bottom = placed.label
     width, height = max(1.0, x2 - x1 - 5), max(1.0, y2 - y1 - 5)
     box = f'x="{x1 + 2.5:.1f}" y="{y1 + 2.5:.1f}" width="{width:.1f}" height="{height:.1f}"'
-    colour, opacity = placed.mark.colour, f'opacity="{placed.opacity:.2f}"'
     return (
-        f'<g {opacity} fill="none"><rect {box} stroke="#000" stroke-width="5"/>'
-        f'<rect {box} stroke="{colour}" stroke-width="3"/></g>'
+        f'<g opacity="{placed.opacity:.2f}" fill="none">'
+        f'<rect {box} stroke="#000" stroke-width="5"/>'
+        f'<rect {box} stroke="{placed.mark.colour}" stroke-width="3"/></g>'
+    )
+
+
+def _label(placed: PlacedMark) -> str:
+    left, top, right, bottom = placed.label
+    inside = right - left - 2 * PADDING
+    return (
         f'<rect x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" '
-        f'height="{bottom - top:.1f}" fill="{colour}" stroke="#000"/>'
-        f'<text x="{left + 4:.1f}" y="{(top + bottom) / 2:.1f}" dominant-baseline="central" '
-        f'font-size="{LABEL_SIZE}" textLength="{right - left - 8:.1f}" '
+        f'height="{bottom - top:.1f}" fill="{placed.mark.colour}" stroke="#000"/>'
+        f'<text x="{left + PADDING:.1f}" y="{(top + bottom) / 2:.1f}" font-size="{LABEL_SIZE}" '
+        f'dominant-baseline="central" textLength="{inside:.1f}" '
         f'lengthAdjust="spacingAndGlyphs">{escape(placed.mark.label)}</text>'
     )
 

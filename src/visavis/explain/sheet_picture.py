@@ -25,7 +25,7 @@ BORDER = 5  # around a right picture
 
 def draw_sheet(title: str, note: str, rows: Sequence[SheetRow]) -> Image.Image:
     """All rows, one below the other."""
-    strips = [_heading(title, (note, note_of(tuple(rows))))]
+    strips = [_heading(title, (note, note_of(rows)))]
     for number, row in enumerate(rows, start=1):
         draw = _search if isinstance(row.query, str) else _caption
         strips.append(draw(row, f"{number}. "))
@@ -91,11 +91,14 @@ def _search(row: SheetRow, number: str) -> Image.Image:
     pictures = []
     for hit in row.hits:
         marks = [] if hit.explanation is None else sentence_marks(hit.explanation)
-        pictures.append(paint(fit(load_picture(Path(hit.item)), CELL, CELL), marks))
+        pictures.append(paint(fit(load_picture(Path(hit.item)), CELL, CELL * 5 // 4), marks))
     lines = range(0, len(pictures), COLUMNS)
     facts = TEXT + SMALL + 3 * 8
     heights = [max(p.height for p in pictures[start : start + COLUMNS]) for start in lines]
-    strip, pen, top = _query(row, number, sum(height + facts + GAP for height in heights))
+    room = sum(height + facts + GAP for height in heights) or TEXT + 2 * GAP
+    strip, pen, top = _query(row, number, room)
+    if not row.hits:
+        pen.text((MARGIN, top), "nothing found", SOFT, font(TEXT))
     for start, height in zip(lines, heights, strict=True):
         for column, picture in enumerate(pictures[start : start + COLUMNS]):
             left = MARGIN + column * (CELL + GAP)
@@ -119,7 +122,7 @@ def _border(pen: ImageDraw.ImageDraw, corner: tuple[int, int], size: tuple[int, 
 
 def _caption(row: SheetRow, number: str) -> Image.Image:
     marks = [] if row.explained is None else sentence_marks(row.explained)
-    picture = paint(fit(load_picture(Path(row.query)), QUERY_CELL, QUERY_CELL), marks)
+    picture = paint(fit(load_picture(Path(row.query)), QUERY_CELL, QUERY_CELL * 5 // 4), marks)
     left = MARGIN + QUERY_CELL + 2 * GAP
     room = WIDTH - MARGIN - left
     texts = [wrap(str(hit.item), TEXT, room) for hit in row.hits]

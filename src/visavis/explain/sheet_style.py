@@ -34,9 +34,9 @@ ol { list-style: none; margin: 0; padding: 0; }
 .pictures li.right, .sentences li.right { border-color: var(--right); box-shadow: 0 0 0 2px var(--right); }
 figure { margin: 0; }
 .frame { position: relative; margin: 0 auto; width: fit-content; max-width: 100%; }
-.frame img { display: block; width: 20rem; max-width: 100%; height: auto; border-radius: .25rem; }
+.frame img { display: block; max-width: 100%; height: auto; border-radius: .25rem; }
 .frame svg { position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none; }
-.frame text { font: 16px system-ui, sans-serif; }
+.frame text { font-family: system-ui, sans-serif; }
 .marks { display: none; }
 .marks.on { display: inline; }
 .facts { display: flex; flex-wrap: wrap; gap: .1rem .6rem; align-items: baseline; margin-top: .4rem; }

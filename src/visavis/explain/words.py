@@ -20,6 +20,7 @@ STOP_WORDS = frozenset({
     "because", "though", "also", "too", "very", "just", "not", "no", "of", "to", "in", "on", "at",
     "by", "for", "from", "with", "into", "onto", "upon", "out", "up", "off", "about", "there",
     "here", "see", "sees", "seen", "show", "shows", "shown", "picture", "photo", "image",
+    "through", "along", "across", "around", "during", "after", "before", "until", "together",
 })  # fmt: skip
 
 

@@ -15,7 +15,7 @@ Array = NDArray[np.float32]
 RASTER = 24  # samples S on each side of a region
 HUES, GREYS, ORIENTATIONS, ANGLES = 12, 4, 8, 36
 _COLOURS = 2 * HUES + GREYS
-_BLOCKS = {  # name: (width, weight); each block is scaled to a length of at most its weight
+BLOCKS = {  # name: (width, weight); each block is scaled to a length of at most its weight
     "colour": (_COLOURS, 1.0),
     "tint": (7, 0.5),
     "outline": (36, 0.7),
@@ -24,7 +24,7 @@ _BLOCKS = {  # name: (width, weight); each block is scaled to a length of at mos
     "texture": (10, 0.4),
     "place": (26, 1.0),
 }
-DIM = sum(width for width, _ in _BLOCKS.values())
+DIM = sum(width for width, _ in BLOCKS.values())
 
 
 def pixel_maps(rgb: NDArray[np.uint8], lab: Array) -> Array:
@@ -69,7 +69,7 @@ def describe(
         "place": _place(boxes),
     }
     return np.concatenate(
-        [_scaled(blocks[name], weight) for name, (_, weight) in _BLOCKS.items()], axis=1
+        [_scaled(blocks[name], weight) for name, (_, weight) in BLOCKS.items()], axis=1
     )
 
 

@@ -224,5 +224,6 @@ def _output(
             return single
     shapes = ", ".join(f"{name} {value.shape}" for name, value in outputs.items())
     raise DataError(
-        f"the detector has no output of {word}s (got {shapes}); name it so when exporting"
+        f"the detector has no output named like {word!r} of a fitting shape (got {shapes}); "
+        "export it with one"
     )

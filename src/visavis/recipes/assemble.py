@@ -25,6 +25,7 @@ from visavis.models import model_class
 from visavis.models.pretrained import Pretrained
 from visavis.recipes.recipe import Recipe, TokenizerConfig
 
+ALL = "all"  # stands for every split
 PIECES = 32  # longest sentence of a language model, its end marks included
 
 
@@ -53,10 +54,27 @@ def open_material(name: str, root: Path, features: Path | None = None) -> Materi
     Raises:
         DataError: no such corpus, no features, images without features.
     """
-    folder = find_corpus(name, root)
+    return open_folder(find_corpus(name, root), name, features)
+
+
+def open_folder(folder: Path, name: str | None = None, features: Path | None = None) -> Material:
+    """The corpus that lies in a folder, under its own name or the one given.
+
+    Raises:
+        DataError: no corpus, no features, images without features.
+    """
     corpus = open_corpus(folder, name)
     opened = open_features(features or _features_beside(folder))
     return Material(replace(corpus, rows=link(corpus, opened)), opened)
+
+
+def part_of(corpus: Corpus, split: str) -> Corpus:
+    """A split of a corpus, or all of it for `all`.
+
+    Raises:
+        DataError: no such split.
+    """
+    return corpus if split == ALL else corpus.split(split)
 
 
 def _features_beside(folder: Path) -> Path:

@@ -11,14 +11,14 @@ import torch
 from torch import nn
 
 from visavis import __version__
-from visavis.config import plain
+from visavis.config import build, plain
 from visavis.data.corpus import Corpus
 from visavis.data.features import Features
 from visavis.errors import DataError, RecipeError
 from visavis.evaluation.baseline import fit_baseline
 from visavis.evaluation.evaluate import Evaluation, evaluate
 from visavis.evaluation.protocols import make_protocol
-from visavis.evaluation.saved import save
+from visavis.evaluation.saved import load, save
 from visavis.files import read_json, write_json
 from visavis.metrics.ranks import ranks
 from visavis.metrics.recall import recall_metrics
@@ -30,6 +30,8 @@ from visavis.scoring.matrix import score_matrix
 from visavis.training.loop import Hooks, Result, Trainer
 from visavis.types import Matcher, Scores
 
+RESULTS = "results.json"
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -38,6 +40,7 @@ class Outcome:
     result: Result
     evaluation: Evaluation
     folder: Path
+    trained: bool  # False: the run had been finished before, nothing was left to do
 
 
 def train(
@@ -45,12 +48,17 @@ def train(
 ) -> Outcome:
     """Train a recipe in a run folder, or go on with the run that is there, and report.
 
+    A run that is finished is reported as it was.
+
     Raises:
         RecipeError: the folder holds a run of another recipe or of other data.
     """
     torch.set_flush_denormal(True)  # Adam's averages of rare words become so small that CPUs crawl
     assembly = assemble(recipe, material)
     _claim(folder, recipe, assembly)
+    finished = _finished(folder)
+    if finished is not None:
+        return finished
     trainer = Trainer(
         assembly.pretrained.model,
         assembly.source,
@@ -61,11 +69,22 @@ def train(
     )
     result = trainer.run(show_progress=show_progress)
     best = Pretrained.from_pretrained(folder / "best")
-    evaluation = measure(
-        best, material.features, assembly.report, recipe.data.protocol, name=folder.name
-    )
-    save(evaluation, folder / "results.json")
-    return Outcome(result, evaluation, folder)
+    reported = Material(assembly.report, material.features)
+    evaluation = measure(best, reported, recipe.data.protocol, name=folder.resolve().name)
+    evaluation = replace(evaluation, details={**evaluation.details, "training": plain(result)})
+    save(evaluation, folder / RESULTS)
+    return Outcome(result, evaluation, folder, trained=True)
+
+
+def _finished(folder: Path) -> Outcome | None:
+    """What a run gave that was trained to its end: only such a one has results of its own."""
+    if not (folder / RESULTS).is_file() or not (folder / "best").is_dir():
+        return None
+    evaluation = load(folder / RESULTS)
+    if "training" not in evaluation.details:  # another evaluation was written over them
+        return None
+    result = build(Result, evaluation.details["training"], "training")
+    return Outcome(result, evaluation, folder, trained=False)
 
 
 def _hooks(recipe: Recipe, assembly: Assembly, folder: Path) -> Hooks:
@@ -92,24 +111,34 @@ def _hooks(recipe: Recipe, assembly: Assembly, folder: Path) -> Hooks:
 def _claim(folder: Path, recipe: Recipe, assembly: Assembly) -> None:
     """Make a folder this run's own, or see that it is."""
     identity = {
-        "recipe": plain(recipe),
-        "training": assembly.source.corpus.fingerprint(),
+        "recipe": plain(replace(recipe, source="", expected={})),  # they change no figure
+        "training data": assembly.source.corpus.fingerprint(),
         "features": assembly.pretrained.features.digest,
         "tokenizer": assembly.pretrained.tokenizer.digest,
     }
     stamp = folder / "run.json"
     if stamp.exists():
-        found = read_json(stamp)
-        changed = [key for key in identity if found.get(key) != identity[key]]
+        changed = _differences(read_json(stamp), identity)
         if changed:
             raise RecipeError(
-                f"{folder}: holds a run with other {' and '.join(changed)}; "
+                f"{folder}: holds a run with another {' and another '.join(changed)}; "
                 "give another --output, or remove the folder"
             )
         return
     save_recipe(recipe, folder / "recipe.yaml")
     write_json(folder / "env.json", environment())
     write_json(stamp, identity)
+
+
+def _differences(found: object, wanted: object, path: str = "") -> list[str]:
+    """Where two plain values differ, as dotted keys; what is missing differs."""
+    if not isinstance(found, Mapping) or not isinstance(wanted, Mapping):
+        return [] if found == wanted else [path or "stamp"]
+    places: list[str] = []
+    for key in {**wanted, **found}:
+        inner = key if path in ("", "recipe") else f"{path}.{key}"
+        places += _differences(found.get(key, found), wanted.get(key, wanted), inner)
+    return places
 
 
 def environment() -> dict[str, object]:
@@ -162,29 +191,53 @@ def scorer_of(
 
 def measure(
     pretrained: Pretrained,
-    features: Features,
-    corpus: Corpus,
+    material: Material,
     protocol: str,
     *,
     name: str,
     scratch: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Evaluate a model on a linked corpus under a protocol.
+
+    Args:
+        pretrained: the model.
+        material: what it is measured on: all images and sentences of the corpus.
+        protocol: a name in the table of protocols.
+        name: of the run, as it stands in reports.
+        scratch: a folder for matrices too large for memory.
+        progress: told images done and images in all.
 
     Raises:
         DataError: features of another identity, or a protocol that the corpus does not fill.
     """
+    features = material.features
     check_identity(pretrained, features)
+    folds = make_protocol(protocol, material.corpus)
+    total, done = sum(len(fold.image_ids) for fold in folds.folds), 0
+
+    def advance(images: int) -> None:
+        nonlocal done
+        done += images
+        if progress is not None:
+            progress(done, total)
+
     return evaluate(
-        scorer_of(pretrained, features, scratch=scratch),
-        make_protocol(protocol, corpus),
+        scorer_of(pretrained, features, scratch=scratch, advance=advance),
+        folds,
         name=name,
         details={"model": pretrained.name, "features": features.identity.digest, **environment()},
     )
 
 
 def measure_baseline(material: Material, corpus: Corpus, protocol: str) -> Evaluation:
-    """Fit the bag-of-words baseline on the train split and evaluate it like a model."""
+    """Fit the bag-of-words baseline on the train split and evaluate it like a model.
+
+    Args:
+        material: the whole corpus.
+        corpus: the part of it that is measured.
+        protocol: a name in the table of protocols.
+    """
     baseline = fit_baseline(material.corpus.split("train"), material.features)
     return evaluate(baseline, make_protocol(protocol, corpus), name="bag of words")
 
