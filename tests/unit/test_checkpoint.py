@@ -175,3 +175,12 @@ def test_a_fresh_process_draws_the_same(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
     )
     assert found.stdout == repr(expected)
+
+
+def test_one_changed_bit_in_a_weight_is_noticed(tmp_path: Path) -> None:
+    path = save_state(tmp_path, 1, STATE, keep=1)
+    content = bytearray(path.read_bytes())
+    stored = STATE["model"]["weight"].numpy().tobytes()
+    content[bytes(content).index(stored) + 7] ^= 1
+    path.write_bytes(content)
+    assert "is damaged" in error_of(path)

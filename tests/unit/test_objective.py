@@ -63,9 +63,7 @@ def test_warm_up_epochs_sum_all_negatives_and_later_ones_take_the_hardest(varian
     objective = Objective(model, ObjectiveConfig(warmup_epochs=2, margin=0.3))
     scores = scores_of(model, pairs)
     for epoch in (0, 1):
-        torch.testing.assert_close(
-            objective(pairs, epoch), sum_hinge(scores, pairs.positives, 0.3)
-        )
+        torch.testing.assert_close(objective(pairs, epoch), sum_hinge(scores, pairs.positives, 0.3))
     hardest = hardest_hinge(scores, pairs.positives, 0.3)
     torch.testing.assert_close(objective(pairs, 2), hardest)
     assert not torch.isclose(objective(pairs, 1), hardest)

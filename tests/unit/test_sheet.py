@@ -229,6 +229,12 @@ def test_a_stronger_look_has_a_more_opaque_outline() -> None:
     assert away[0] > away[1] > away[2] == 0
 
 
+def test_the_best_mark_lies_on_top() -> None:
+    marks = [Mark((0.2, 0.2, 0.8, 0.8), "1", 1.0, colour) for colour in COLOURS[:2]]
+    drawn = draw_marks(Image.new("RGB", (300, 300), GREY), marks, width=300)
+    assert drawn.getpixel((62, 150)) == tuple(bytes.fromhex(COLOURS[0][1:]))
+
+
 def test_a_high_picture_becomes_narrower() -> None:
     assert fit(Image.new("RGB", (100, 400)), 320, 400).size == (100, 400)
     assert fit(Image.new("RGB", (400, 100)), 320, 400).size == (320, 80)
@@ -261,22 +267,23 @@ def test_the_page_allows_its_own_script_and_no_other(tmp_path: Path, picture: Pa
 
 
 def test_hostile_text_stays_text(tmp_path: Path, picture: Path) -> None:
-    hostile = "<script>alert('1')</script> & \"dog\" \ud800"
-    name = tmp_path / "<b>&'.png"
+    hostile = "<script>alert('1')</script> <i>dog</i> & \"cat\" <u>\ud800"
+    name = tmp_path / '<b>&\'"x=".png'
     name.write_bytes(picture.read_bytes())
-    found = page(
-        Sheet(
-            hostile,
-            (SheetRow(hostile, (SheetHit(name, 1.0),)), SheetRow(name, (SheetHit(hostile, 1),))),
-        ),
-        tmp_path,
-    )[1]
+    seen = why("script dog</i> cat", [[0.7, 0.1, 0.1, 0.1]] * 3)
+    search = SheetRow(hostile, (SheetHit(name, 1.0), SheetHit(name, 1.0, explanation=seen)))
+    caption = SheetRow(name, (SheetHit(hostile, 1.0), SheetHit(hostile, 1.0, explanation=seen)))
+    found = page(Sheet(hostile, (search, caption), note=hostile), tmp_path)[1]
     assert len(found.every("script")) == 1
-    assert found.every("b") == []
-    assert (
-        found.text.count("<script>alert('1')</script> & \"dog\" ?") == 4
-    )  # title, heading, both rows
-    assert found.every("img")[0]["alt"] == "picture 1: <b>&'.png"
+    assert [found.every(tag) for tag in ("b", "i", "u")] == [[], [], []]
+    shown = "<script>alert('1')</script> <i>dog</i> & \"cat\" <u>?"
+    assert found.text.count(shown) == 6  # twice the title, the note, a query, two sentences
+    assert [item["alt"] for item in found.every("img")] == [
+        f"picture 1: {name.name}",
+        f"picture 2: {name.name}; regions: 1 script dog</i> cat, 2 script, 3 script",
+        f"picture {name.name}; regions: 1 script dog</i> cat, 2 script, 3 script",
+    ]
+    assert all(set(item) == {"src", "width", "height", "alt"} for item in found.every("img"))
 
 
 def test_the_query_is_shown_as_it_was_written_and_its_content_words_can_be_pressed(

@@ -4,41 +4,83 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from visavis.errors import DataError
 
+if TYPE_CHECKING:
+    from visavis.models.pretrained import Pretrained
+
 Data = Annotated[
     Path | None,
-    typer.Option("--data", help="Folder of the corpus, or of several. [env: VISAVIS_DATA]"),
+    typer.Option(
+        "--data", metavar="FOLDER", envvar="VISAVIS_DATA", help="A corpus, or a folder of several."
+    ),
 ]
 FeaturesPath = Annotated[
     Path | None,
-    typer.Option("--features", help="Region vectors; default: those that lie with the corpus."),
+    typer.Option(
+        "--features",
+        metavar="PATH",
+        help="Region vectors; default: those that lie with the pictures.",
+    ),
 ]
 Weights = Annotated[
     Path | None,
-    typer.Option("--weights", help="Folder of an extractor's weights. [env: VISAVIS_WEIGHTS]"),
+    typer.Option(
+        "--weights",
+        metavar="FOLDER",
+        envvar="VISAVIS_WEIGHTS",
+        help="Weights of the onnx and hf extractors.",
+    ),
+]
+CorpusName = Annotated[
+    str | None,
+    typer.Option(
+        "--corpus", metavar="NAME", help="Its name; default: the one the model was trained on."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Workers = Annotated[int, typer.Option("--workers", help="Pictures at once; 0: one a core.")]
+Workers = Annotated[
+    int, typer.Option("--workers", min=0, help="Pictures at once; 0: one for each core.")
+]
 
 
-def data_root(given: Path | None) -> Path:
-    """`--data`, or VISAVIS_DATA.
+def data_root(given: Path | None, instead: str = "") -> Path:
+    """The folder that was given or that VISAVIS_DATA names; `instead` is what else would do.
 
     Raises:
-        DataError: neither is given.
+        DataError: neither is there.
     """
-    root = given or (Path(os.environ["VISAVIS_DATA"]) if "VISAVIS_DATA" in os.environ else None)
-    if root is None:
-        raise DataError("no corpus folder is known; pass --data FOLDER or set VISAVIS_DATA")
-    return root
+    if given is None:
+        raise DataError(f"which corpus? pass --data FOLDER or set VISAVIS_DATA{instead}")
+    return given
+
+
+def corpus_name(given: str | None, pretrained: Pretrained) -> str:
+    """The corpus that was named, or the one a model was trained on.
+
+    Raises:
+        DataError: the model does not say it.
+    """
+    name = given or str(pretrained.details.get("corpus") or "")
+    if not name:
+        raise DataError("the model does not say which corpus it was trained on; pass --corpus NAME")
+    return name
+
+
+def run_name(model: str) -> str:
+    """What a model is called in reports: its run's folder, or its name on the hub."""
+    path = Path(model)
+    if not path.exists():
+        return model
+    path = path.resolve()
+    return path.parent.name if path.name == "best" else path.name
 
 
 def workers(given: int) -> int:
@@ -51,6 +93,21 @@ def show_json(value: object) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def say_skipped(reasons: Iterable[str]) -> None:
+    """Name what was left out, on the error stream."""
+    for reason in reasons:
+        typer.echo(f"skipped {reason}", err=True)
+
+
+def counted(count: int, what: str) -> str:
+    """A number with its word.
+
+    >>> counted(1, "problem"), counted(2000, "problem")
+    ('1 problem', '2,000 problems')
+    """
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on the error stream that is told how much is done, of how much; terminals only."""
@@ -59,6 +116,7 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+    shown = sys.stderr.isatty()
+    with Progress(console=Console(stderr=True), disable=not shown, transient=True) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

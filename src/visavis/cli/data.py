@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from visavis.cli.common import AsJson, progress_bar, show_json
+from visavis.cli.common import AsJson, counted, progress_bar, show_json
 
 app = typer.Typer(help="Look at a corpus.", no_args_is_help=True)
 CorpusPath = Annotated[Path, typer.Argument(help="A corpus: its folder, or its JSON file.")]
@@ -26,8 +26,8 @@ def check(path: CorpusPath, as_json: AsJson = False) -> None:
     else:
         _print(report)
         for problem in report.problems:
-            typer.echo(f"problem: {problem}", err=True)
-        typer.echo("sound" if report.sound else f"{len(report.problems)} problems")
+            typer.echo(f"problem: {problem}")
+        typer.echo("sound" if report.sound else counted(len(report.problems), "problem"))
     if not report.sound:
         raise typer.Exit(1)
 
@@ -50,12 +50,13 @@ def info(path: CorpusPath, as_json: AsJson = False) -> None:
 def _print(report: object) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from visavis.data.check import Report
 
     if not isinstance(report, Report):
         raise TypeError(type(report))
-    table = Table(title=f"{report.name} ({report.format})")
+    table = Table(title=Text(f"{report.name} ({report.format})"))
     for column in ("split", "images", "sentences"):
         table.add_column(column, justify="left" if column == "split" else "right")
     for split, count in report.splits.items():
@@ -72,4 +73,4 @@ def _print(report: object) -> None:
     )
     console.print(f"different words      {report.vocabulary:,}")
     for note in report.notes:
-        console.print(f"note: {note}", highlight=False)
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from visavis.cli.common import AsJson, show_json, workers
+from visavis.cli.common import AsJson, progress_bar, show_json, workers
 
 
 def demo(
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where everything is written.")
+        Path,
+        typer.Option("--output", "-o", metavar="FOLDER", help="Where everything is written."),
     ] = Path("demo-output"),
     as_json: AsJson = False,
 ) -> None:
@@ -24,9 +25,8 @@ def demo(
     from visavis.evaluation.saved import as_json as evaluation_json
     from visavis.recipes.demo import run_demo
 
-    console = Console(stderr=as_json)
     done = run_demo(
-        output, workers=workers(0), say=lambda text: console.print(text, highlight=False)
+        output, workers=workers(0), say=lambda text: typer.echo(text, err=True), bar=progress_bar
     )
     results = [done.evaluation, done.baseline]
     if as_json:
@@ -35,20 +35,21 @@ def demo(
                 "evaluations": [evaluation_json(result) for result in results],
                 "pointing": plain(done.pointing),
                 "seconds": done.seconds,
-                "sheet": [str(path) for path in done.sheets],
+                "sheets": [str(path) for path in done.sheets],
             }
         )
         return
+    console = Console()
     show(evaluation_grid(results), console)
     console.print(
         f"attention: a word's most attended region shows what it names "
-        f"{done.pointing.attended:.0%} of the time, {done.pointing.chance:.0%} by chance"
+        f"{done.pointing.attended:.0%} of the time, {done.pointing.chance:.0%} by chance",
+        highlight=False,
+        soft_wrap=True,
     )
     for path in done.sheets:
-        console.print(f"look at {path}")
-    console.print(
+        typer.echo(f"look at {path}")
+    typer.echo(
         f'try: visavis search "a red circle left of a blue square" '
-        f"--model {output / 'run'} --images {output / 'scenes' / 'images'}",
-        soft_wrap=True,
-        highlight=False,
+        f"--model {output / 'run'} --images {output / 'scenes' / 'images'}"
     )

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import platform
-import shutil
 from pathlib import Path
 
 import typer
 
 from visavis import __version__
-from visavis.cli.common import AsJson, show_json
+from visavis.cli.common import AsJson, counted, show_json
 
 PARTS = {
     "torch": "",
@@ -42,13 +39,15 @@ def doctor(as_json: AsJson = False) -> None:
             missing = f"not installed; pip install 'visavis[{PARTS[name]}]' if you need it"
             typer.echo(f"{name:14} {version or missing}")
         for problem in problems:
-            typer.echo(f"problem: {problem}", err=True)
-        typer.echo("all well" if not problems else f"{len(problems)} problems")
+            typer.echo(f"problem: {problem}")
+        typer.echo("all well" if not problems else counted(len(problems), "problem"))
     if problems:
         raise typer.Exit(1)
 
 
 def _installed(package: str) -> str | None:
+    import importlib.metadata  # slow to load: not for `visavis --help`
+
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -56,6 +55,9 @@ def _installed(package: str) -> str | None:
 
 
 def _machine() -> dict[str, object]:
+    import platform
+    import shutil
+
     import torch
 
     from visavis.recipes.assemble import cache_root

@@ -7,15 +7,25 @@ from typing import Annotated
 
 import typer
 
-from visavis.cli.common import AsJson, Data, FeaturesPath, data_root, show_json
+from visavis.cli.common import (
+    AsJson,
+    CorpusName,
+    Data,
+    FeaturesPath,
+    corpus_name,
+    data_root,
+    progress_bar,
+    run_name,
+    show_json,
+)
 
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="A run or model folder, or a hub name.")],
-    corpus: Annotated[
-        str | None, typer.Option("--corpus", help="Default: the one it was trained on.")
-    ] = None,
-    split: Annotated[str, typer.Option("--split", help="Split that is measured.")] = "test",
+    corpus: CorpusName = None,
+    split: Annotated[
+        str, typer.Option("--split", help="Split that is measured; `all` for every one.")
+    ] = "test",
     protocol: Annotated[
         str, typer.Option("--protocol", help="full, 1k, 5k or 5x1k (five folds of 1,000).")
     ] = "full",
@@ -25,10 +35,14 @@ def evaluate(
         bool, typer.Option("--baseline", help="Also fit a bag of words on train and measure it.")
     ] = False,
     compare: Annotated[
-        Path | None, typer.Option("--compare", help="Results of another run, for a paired test.")
+        Path | None,
+        typer.Option(
+            "--compare", metavar="RESULTS.JSON", help="Results of another run, for a paired test."
+        ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where results.json is written.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the results as JSON, too."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -37,33 +51,38 @@ def evaluate(
 
     from rich.console import Console
 
+    from visavis.config import plain
     from visavis.evaluation.compare import compare as compare_runs
-    from visavis.evaluation.report import comparison_grid, evaluation_grid, show, to_json
+    from visavis.evaluation.report import comparison_grid, evaluation_grid, show
+    from visavis.evaluation.saved import as_json as evaluation_json
     from visavis.evaluation.saved import load, save
     from visavis.models.pretrained import Pretrained
-    from visavis.recipes.assemble import open_material
+    from visavis.recipes.assemble import Material, open_material, part_of
     from visavis.recipes.run import measure, measure_baseline
 
+    other = None if compare is None else load(compare)  # a mistake is said before the work
     pretrained = Pretrained.from_pretrained(model)
-    name = corpus or str(pretrained.details.get("corpus", ""))
-    material = open_material(name, data_root(data), features)
-    part = material.corpus.split(split)
-    with tempfile.TemporaryDirectory() as scratch:
+    material = open_material(corpus_name(corpus, pretrained), data_root(data), features)
+    part = Material(part_of(material.corpus, split), material.features)
+    with tempfile.TemporaryDirectory() as scratch, progress_bar("scoring") as progress:
         found = measure(
-            pretrained, material.features, part, protocol, name=model, scratch=Path(scratch)
+            pretrained,
+            part,
+            protocol,
+            name=run_name(model),
+            scratch=Path(scratch),
+            progress=progress,
         )
+    comparison = None if other is None else compare_runs(found, other)
     results = [found]
     if baseline:
-        results.append(measure_baseline(material, part, protocol))
+        results.append(measure_baseline(material, part.corpus, protocol))
     if output is not None:
         save(found, output)
     if as_json:
-        typer.echo(to_json(results))
-    else:
-        show(evaluation_grid(results), Console())
-    if compare is not None:
-        comparison = compare_runs(found, load(compare))
-        if as_json:
-            show_json(to_json(comparison))
-        else:
-            show(comparison_grid(comparison), Console())
+        values = {"evaluations": [evaluation_json(result) for result in results]}
+        show_json(values if comparison is None else {**values, "comparison": plain(comparison)})
+        return
+    show(evaluation_grid(results), Console())
+    if comparison is not None:
+        show(comparison_grid(comparison), Console())

@@ -7,17 +7,24 @@ from typing import Annotated
 
 import typer
 
-from visavis.cli.common import AsJson, Weights, Workers, show_json, workers
+from visavis.cli.common import AsJson, Weights, Workers, counted, say_skipped, show_json, workers
 
 
 def extract(
-    pictures: Annotated[Path, typer.Argument(help="A folder of pictures.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Feature store to write.")],
+    pictures: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Pictures, in folders below it too.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="STORE", help="Feature store to write.")
+    ],
     extractor: Annotated[
         str, typer.Option("--extractor", "-x", help="classic, onnx or hf.")
     ] = "classic",
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting, as in detector=yolox_nano.onnx.")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A setting, as in detector=yolox_nano.onnx."
+        ),
     ] = None,
     weights: Weights = None,
     count: Workers = 0,
@@ -34,13 +41,12 @@ def extract(
     made = make_extractor(extractor, settings(overrides or ()), weights)
     ids = [path.relative_to(pictures).as_posix() for path in paths]
     report = extract_folder(paths, ids, made, output, workers=workers(count))
+    say_skipped(reason for _, reason in report.skipped)
     if as_json:
-        show_json(plain(report))
+        show_json({"store": str(output), **plain(report)})
         return
-    for name, reason in report.skipped:
-        typer.echo(f"skipped {name}: {reason}", err=True)
+    each = f" ({1000 * report.seconds_per_picture:.0f} ms each)" if report.extracted else ""
     typer.echo(
-        f"{report.extracted} pictures extracted, {report.reused} were there, "
-        f"{len(report.skipped)} skipped; "
-        f"{1000 * report.seconds_per_picture:.0f} ms a picture; {output}"
+        f"{counted(report.extracted, 'picture')} extracted{each}, {report.reused:,} there before, "
+        f"{len(report.skipped):,} skipped: {output}"
     )

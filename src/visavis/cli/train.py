@@ -7,21 +7,27 @@ from typing import Annotated
 
 import typer
 
-from visavis.cli.common import AsJson, Data, FeaturesPath, data_root, show_json
+from visavis.cli.common import AsJson, Data, FeaturesPath, counted, data_root, show_json
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A recipe: recipes/<model>/<corpus>.yaml.")],
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="As in recipes/<model>/<corpus>.yaml.")
+    ],
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a setting, as in train.epochs=10.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting, as in train.epochs=10."),
     ] = None,
     data: Data = None,
     features: FeaturesPath = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Run folder; default: runs/<recipe>.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FOLDER", help="Run folder; default: runs/<model>-<recipe>."
+        ),
     ] = None,
     threads: Annotated[
-        int, typer.Option("--threads", help="Processor threads; 0: as many as there are cores.")
+        int, typer.Option("--threads", min=0, help="Processor threads; 0: one for each core.")
     ] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -35,6 +41,7 @@ def train(
     import torch
     from rich.console import Console
 
+    from visavis.config import plain
     from visavis.evaluation.report import evaluation_grid, show
     from visavis.evaluation.saved import as_json as evaluation_json
     from visavis.recipes.assemble import open_material
@@ -43,12 +50,15 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     outcome = run(loaded, open_material(loaded.data.corpus, root, features), folder)
-    if as_json:
-        show_json({"folder": str(folder), **evaluation_json(outcome.evaluation)})
-        return
     result = outcome.result
+    if as_json:
+        about = {"folder": str(folder), "trained": outcome.trained, "training": plain(result)}
+        show_json({**about, "evaluation": evaluation_json(outcome.evaluation)})
+        return
     show(evaluation_grid([outcome.evaluation]), Console())
-    ended = "stopped early after" if result.stopped_early else "trained"
+    ended = "stopped early" if result.stopped_early else "trained"
     typer.echo(
-        f"{ended} {result.epochs} epochs; best epoch {result.best_epoch + 1}: {folder / 'best'}"
+        f"{ended if outcome.trained else 'finished before, nothing was trained now'}: "
+        f"{counted(result.epochs, 'epoch')}, best after {result.best_epoch + 1}; "
+        f"model in {folder / 'best'}"
     )

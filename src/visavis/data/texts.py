@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from visavis.data.states import StateCache, encode_states
 from visavis.data.tokenizer import Tokenizer
+from visavis.data.wordpiece import WordPieceTokenizer
+from visavis.errors import DataError
 from visavis.types import SentenceBatch
 
 
@@ -62,4 +64,6 @@ def read_texts(
     """
     if not language_model:
         return TokenTexts(texts, tokenizer)
-    return encode_states(texts, language_model, StateCache(cache))
+    if not isinstance(tokenizer, WordPieceTokenizer):
+        raise DataError("a language model reads word pieces; use a `wordpiece` tokenizer with it")
+    return encode_states(texts, language_model, StateCache(cache), max_words=tokenizer.max_words)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -81,9 +82,17 @@ def as_table(grid: Grid) -> Table:
     """A grid for a terminal."""
     # Text, not markup: a run may be called anything, `[bold]` too.
     caption = Text("\n".join(grid.notes))
-    table = Table(title=Text(grid.title), caption=caption, caption_justify="left")
+    table = Table(
+        title=Text(grid.title), caption=caption, caption_justify="left", box=box.SIMPLE_HEAD
+    )
     for number, name in enumerate(grid.header):
-        table.add_column(name, justify="left" if number == 0 else "right", no_wrap=number > 0)
+        # Narrow: the recalls of both directions and an interval have to fit into 80 columns.
+        table.add_column(
+            name.replace(" R@", "\nR@"),
+            justify="left" if number == 0 else "right",
+            no_wrap=number > 0,
+            overflow="fold",
+        )
     for row in grid.rows:
         table.add_row(*(Text(cell) for cell in row))
     return table

@@ -164,7 +164,7 @@ def _leave_out(regions: Tensor, boxes: Tensor) -> ImageBatch:
         # Those behind the one left out move up, and the last place becomes padding.
         index[1:] += index[1:] >= torch.arange(count)[:, None]
         index[1:, -1] = 0
-        pass
+        mask[1:, -1] = False
     real = mask[:, :, None]
     return ImageBatch(regions[index] * real, mask, boxes.to(regions.device)[index] * real)
 

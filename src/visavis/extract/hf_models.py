@@ -25,36 +25,12 @@ class HfModel:
             DataError: the model is not there, has weights of another kind, or lacks some.
             MissingExtraError: transformers is not installed.
         """
-        try:
-            import transformers
-        except ImportError as error:
-            raise MissingExtraError("transformers", "hf") from error
         folder = weights_folder(machine)
         local = folder is not None and (folder / name).is_dir()
         source = str(folder / name) if folder is not None and local else name
+        model = _load(kind, source, revision, name)
         self._name = name
         self._device = machine.device
-        auto = getattr(transformers, kind)
-        try:
-            model, report = auto.from_pretrained(
-                source,
-                revision=revision,
-                dtype=torch.float32,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-        except (OSError, ValueError, ImportError, KeyError) as error:
-            raise DataError(
-                f"{name}: no such model ({_line(error)}); put its folder into the weights folder "
-                f"(`--weights DIR` or {VARIABLE}) or let it be downloaded"
-            ) from error
-        # A pooler is not used here and often missing; anything else would be random numbers.
-        missing = [key for key in report["missing_keys"] if "pooler" not in key]
-        if missing:
-            raise DataError(
-                f"{name}: {len(missing)} weights are missing, for example {missing[0]}; "
-                "is it a model of another kind?"
-            )
         self.labels = int(getattr(model.config, "num_labels", 0))
         # Of models of pictures and text only the half that looks.
         self._model = getattr(model, "vision_model", model).eval().to(self._device)
@@ -89,6 +65,35 @@ class HfModel:
                 f"{self._name}: cannot run on {tuple(batch.shape)} ({_line(error)}); "
                 "set `size` to the model's"
             ) from error
+
+
+def _load(kind: str, source: str, revision: str, name: str) -> Any:  # noqa: ANN401
+    """A model in float32 with every weight it needs."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingExtraError("transformers", "hf") from error
+    try:
+        model, report = getattr(transformers, kind).from_pretrained(
+            source,
+            revision=revision,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise DataError(
+            f"{name}: no such model ({_line(error)}); put its folder into the weights folder "
+            f"(`--weights DIR` or {VARIABLE}) or let it be downloaded"
+        ) from error
+    # A pooler is not used here and often missing; anything else would be random numbers.
+    missing = [key for key in report["missing_keys"] if "pooler" not in key]
+    if missing:
+        raise DataError(
+            f"{name}: {len(missing)} weights are missing, for example {missing[0]}; "
+            "is it a model of another kind?"
+        )
+    return model
 
 
 def _normalisation(source: str, revision: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

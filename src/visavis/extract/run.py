@@ -7,7 +7,7 @@ import sys
 import time
 import warnings
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,14 +67,13 @@ def extract_folder(
     Args:
         pictures: Picture files.
         ids: The image id of each.
-        extractor: What finds the regions.
-        folder: The feature store: new, or of an earlier run with the same extractor.
+        extractor: What finds regions.
+        folder: A feature store: new, or of an earlier run with the same extractor.
         workers: Threads that decode and extract; they change the time, never a result.
         progress: Show a bar with the time left, on terminals only.
 
     Raises:
-        DataError: no pictures, ids that are not unique, a store of another extractor, or not one
-            picture that could be used.
+        DataError: ids that do not fit, a store of another extractor, not one usable picture.
         StorageError: the disk is full; what was stored stays, and a new run goes on.
     """
     _check(pictures, ids)
@@ -83,29 +82,21 @@ def extract_folder(
         folder, extractor.identity, dim=extractor.dim, max_regions=extractor.max_regions
     )
     done = frozenset(writer.done)
-    groups = [
-        range(first, min(first + _TOGETHER, len(ids))) for first in range(0, len(ids), _TOGETHER)
-    ]
-    open_groups = [group for group in groups if any(ids[i] not in done for i in group)]
     reused = sum(name in done for name in ids)
-    outcomes = _outcomes(pictures, ids, extractor, open_groups, workers)
-    with (
-        _quiet_decoders(),
-        contextlib.closing(outcomes),
-        _bar(len(ids), reused, shown=progress) as bar,
-        writer,
-    ):
+    outcomes = _outcomes(pictures, ids, extractor, _open_groups(ids, done), workers)
+    bar = _bar(len(ids), reused, shown=progress)
+    with _quiet_decoders(), contextlib.closing(outcomes), bar, writer:
         extracted, skipped = _store(writer, (o for o in outcomes if o.image_id not in done), bar)
         if skipped and not extracted and not reused:
-            raise DataError(
-                f"none of {len(ids)} pictures could be used; the first: {skipped[0][1]}"
-            )
-    return ExtractionReport(
-        extracted=extracted,
-        reused=reused,
-        skipped=tuple(skipped),
-        seconds=time.monotonic() - start,
-    )
+            raise DataError(f"no picture of {len(ids)} could be used; the first: {skipped[0][1]}")
+    return ExtractionReport(extracted, reused, tuple(skipped), time.monotonic() - start)
+
+
+def _open_groups(ids: Sequence[str], done: Set[str]) -> list[range]:
+    """The groups of pictures of which at least one is not stored yet."""
+    starts = range(0, len(ids), _TOGETHER)
+    groups = [range(first, min(first + _TOGETHER, len(ids))) for first in starts]
+    return [group for group in groups if any(ids[i] not in done for i in group)]
 
 
 def _store(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from visavis.data.scenes import read_alignment, read_scenes, write_scenes
 from visavis.data.scenes_world import SceneConfig
 from visavis.data.store import FeatureStore
 from visavis.evaluation.evaluate import Evaluation
-from visavis.explain.attention import explain
 from visavis.explain.pointing import Localisation, localisation
 from visavis.extract.run import extract_folder
 from visavis.extract.table import make_extractor
@@ -25,7 +24,10 @@ from visavis.recipes.assemble import Material
 from visavis.recipes.gallery import Gallery, corpus_gallery
 from visavis.recipes.recipe import Recipe, load_recipe
 from visavis.recipes.run import measure_baseline, train
-from visavis.recipes.sheets import example_sheet, write_sheet
+from visavis.recipes.sheets import example_sheet, reasons_of, write_sheet
+
+# Shows a bar of some title while it is open; what it gives is told how much is done, of how much.
+Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
 EXPLAINED = 300  # sentences whose attention is compared with the truth
 
@@ -61,14 +63,24 @@ def run_demo(
     *,
     workers: int,
     say: Callable[[str], None],
+    bar: Bar | None = None,
     recipe: Recipe | None = None,
     scenes: SceneConfig | None = None,
 ) -> Demo:
-    """Do it all in a folder; called again, it does what is missing."""
+    """Do it all in a folder; called again, it does what is missing.
+
+    Args:
+        folder: where everything is written.
+        workers: pictures that are looked at side by side.
+        say: told what is begun.
+        bar: a progress bar of some title.
+        recipe: the one that comes with the package when None.
+        scenes: how many scenes, and how they look.
+    """
     recipe = recipe or demo_recipe()
     stages = _Stages(say)
     with stages("drawing scenes"):
-        corpus = _scenes(folder / "scenes", scenes or SceneConfig())
+        corpus = _scenes(folder / "scenes", scenes or SceneConfig(), bar)
     with stages("finding regions in every picture"):
         features = _regions(corpus, folder / "features", workers)
     material = Material(replace(corpus, rows=link(corpus, features)), features)
@@ -93,9 +105,10 @@ def demo_recipe() -> Recipe:
         return load_recipe(path)
 
 
-def _scenes(folder: Path, config: SceneConfig) -> Corpus:
+def _scenes(folder: Path, config: SceneConfig, bar: Bar | None) -> Corpus:
     if not (folder / "scenes.json").exists():
-        write_scenes(folder, config)
+        with nullcontext() if bar is None else bar("drawing") as progress:
+            write_scenes(folder, config, progress)
     return read_scenes(folder)
 
 
@@ -111,5 +124,5 @@ def _pointing(gallery: Gallery, test: Corpus, scenes: Path) -> Localisation:
     truth = read_alignment(scenes)
     pairs = test.pairs[:EXPLAINED]
     images = gallery.features.read(gallery.rows[pairs[:, 0]])
-    found = explain(gallery.pretrained, images, [test.sentence_texts[j] for j in pairs[:, 1]])
+    found = reasons_of(gallery, images, [test.sentence_texts[j] for j in pairs[:, 1]])
     return localisation(found, [truth[test.sentence_ids[j]] for j in pairs[:, 1]])

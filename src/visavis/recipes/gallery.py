@@ -13,19 +13,21 @@ import torch
 from numpy.typing import NDArray
 
 from visavis.data.corpus import Corpus
+from visavis.data.feature_files import open_features
 from visavis.data.features import FeatureIdentity, Features, MemoryFeatures
 from visavis.data.open import recognise
 from visavis.data.store import FeatureStore
+from visavis.data.tokenizer import WordTokenizer
 from visavis.errors import DataError
 from visavis.extract.pictures import list_pictures, load_picture
 from visavis.extract.run import extract_folder
 from visavis.extract.table import from_identity
 from visavis.models.pretrained import Pretrained
-from visavis.recipes.assemble import cache_root, open_material, pretrained_texts
+from visavis.recipes.assemble import Material, cache_root, open_folder, pretrained_texts
 from visavis.recipes.run import check_identity
 from visavis.scoring.encode import encode_images, encode_sentences
 from visavis.search.find import Hit, find_images, find_sentences
-from visavis.types import Encoded, ImageBatch, Matcher
+from visavis.types import Encoded, ImageBatch, Matcher, SentenceBatch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +40,7 @@ class Gallery:
     features: Features
     rows: NDArray[np.int64]  # row in the features of each picture
     encoded: Encoded
+    skipped: tuple[str, ...] = ()  # why pictures that lie there are not in it, one reason each
 
     @property
     def matcher(self) -> Matcher:
@@ -47,17 +50,6 @@ class Gallery:
     def search(self, sentence: str, k: int) -> list[Hit]:
         """The `k` pictures that fit a sentence best."""
         return find_images(self.matcher, self.encoded, encode_texts(self.pretrained, [sentence]), k)
-
-    def select(self, row: int) -> Gallery:
-        """One picture of the gallery."""
-        one = slice(row, row + 1)
-        return replace(
-            self,
-            ids=self.ids[one],
-            pictures=self.pictures[one],
-            rows=self.rows[one],
-            encoded=self.encoded.select(one),
-        )
 
     def regions(self, hits: Sequence[Hit]) -> ImageBatch:
         """Region vectors and boxes of some hits, for explanations."""
@@ -69,6 +61,20 @@ def encode_texts(pretrained: Pretrained, texts: Sequence[str]) -> Encoded:
     device = next(pretrained.model.parameters()).device
     model = cast("Matcher", pretrained.model)
     return encode_sentences(model, pretrained_texts(pretrained, texts), device=device)
+
+
+def sentence_batch(pretrained: Pretrained, texts: Sequence[str]) -> SentenceBatch:
+    """Sentences as the model reads them, hidden states of its language model included."""
+    return pretrained_texts(pretrained, texts).read(np.arange(len(texts)))
+
+
+def unknown_words(pretrained: Pretrained, sentence: str) -> list[str]:
+    """Words that the model never saw in training: they say nothing to it."""
+    tokenizer = pretrained.tokenizer
+    if not isinstance(tokenizer, WordTokenizer):  # word pieces spell every word
+        return []
+    pairs = zip(tokenizer.tokens(sentence), tokenizer.numbers(sentence), strict=True)
+    return [word for word, number in pairs if number == tokenizer.vocabulary.unk]
 
 
 def describe(gallery: Gallery, picture: int, sentences: Sequence[str], k: int) -> list[Hit]:
@@ -96,25 +102,62 @@ def folder_gallery(
 ) -> Gallery:
     """The pictures of a folder, their regions extracted once and kept in the cache.
 
-    Vectors that were ready-made for a corpus are found beside its pictures.
+    Pictures that are new or have changed since are extracted now. Vectors that were ready-made for
+    a corpus are found beside its pictures.
+
+    Args:
+        pretrained: the model.
+        folder: pictures, in folders below it too.
+        weights: the folder of the extractor's weights.
+        features: a store that `visavis extract` wrote for the folder, instead of the cache.
+        workers: pictures that are looked at side by side.
 
     Raises:
         DataError: no pictures, or a model whose vectors no extractor here can make.
     """
     if pretrained.features.extractor == "precomputed":
-        return _corpus_around(pretrained, folder, features)
+        around = _corpus_around(folder, features)
+        return corpus_gallery(pretrained, around.corpus, around.features)
     paths = list_pictures(folder)
-    ids = [path.relative_to(folder).as_posix() for path in paths]
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    if features is not None:
+        return _stored_gallery(pretrained, paths, names, open_features(features))
+    keys = [_stamped(name, path) for name, path in zip(names, paths, strict=True)]
     extractor = from_identity(pretrained.features, weights)
     store = cache_folder(folder, pretrained.features)
-    extract_folder(paths, ids, extractor, store, workers=workers)
-    found = FeatureStore(store)
-    row_of = found.row_of
-    kept = [i for i, name in enumerate(ids) if name in row_of]
+    report = extract_folder(paths, keys, extractor, store, workers=workers)
+    gallery = _stored_gallery(pretrained, paths, keys, FeatureStore(store))
+    known = dict(zip(keys, names, strict=True))
+    ids = tuple(known[key] for key in gallery.ids)
+    return replace(gallery, ids=ids, skipped=tuple(reason for _, reason in report.skipped))
+
+
+def _stamped(name: str, path: Path) -> str:
+    """A name that changes with the file, so that a new picture under an old name is seen."""
+    found = path.stat()
+    return f"{name}?{found.st_size}-{found.st_mtime_ns}"
+
+
+def _stored_gallery(
+    pretrained: Pretrained, paths: Sequence[Path], names: Sequence[str], features: Features
+) -> Gallery:
+    """Those pictures that have region vectors under their names."""
+    check_identity(pretrained, features)
+    row_of = {name: row for row, name in enumerate(features.ids or ())}
+    kept = [i for i, name in enumerate(names) if name in row_of]
     if not kept:
-        raise DataError(f"{folder}: none of its {len(paths)} pictures could be read")
-    rows = np.array([row_of[ids[i]] for i in kept], dtype=np.int64)
-    return _gallery(pretrained, [ids[i] for i in kept], [paths[i] for i in kept], found, rows)
+        raise DataError(
+            f"{paths[0].parent}: none of the pictures has region vectors there; "
+            "leave out --features to extract them"
+        )
+    rows = np.array([row_of[names[i]] for i in kept], dtype=np.int64)
+    gallery = _gallery(
+        pretrained, [names[i] for i in kept], [paths[i] for i in kept], features, rows
+    )
+    left_out = tuple(
+        f"{paths[i]}: no region vectors" for i in sorted({*range(len(names))} - {*kept})
+    )
+    return replace(gallery, skipped=left_out)
 
 
 def picture_gallery(
@@ -130,11 +173,11 @@ def picture_gallery(
         DataError: a picture that cannot be read, or one without ready-made vectors.
     """
     if pretrained.features.extractor == "precomputed":
-        around = _corpus_around(pretrained, picture.parent, features)
-        for row, path in enumerate(around.pictures):
+        around = _corpus_around(picture.parent, features)
+        for i, path in enumerate(around.corpus.pictures or ()):
             if path is not None and path.resolve() == picture.resolve():
-                return around.select(row)
-        raise DataError(f"{picture}: no ready-made vectors for this picture")
+                return corpus_gallery(pretrained, around.corpus.select([i]), around.features)
+        raise DataError(f"{picture}: the corpus has no ready-made vectors for this picture")
     extractor = from_identity(pretrained.features, weights)
     (regions,) = extractor.extract([load_picture(picture)])
     vectors, boxes = torch.from_numpy(regions.vectors), torch.from_numpy(regions.boxes)
@@ -144,10 +187,12 @@ def picture_gallery(
     return _gallery(pretrained, [picture.name], [picture], found, np.zeros(1, dtype=np.int64))
 
 
-def _corpus_around(pretrained: Pretrained, folder: Path, features: Path | None) -> Gallery:
-    for candidate in (folder, folder.parent):
+def _corpus_around(folder: Path, features: Path | None) -> Material:
+    """The images of a corpus whose pictures lie in a folder."""
+    above = folder.parent if folder.name not in ("", "..") else folder.resolve().parent
+    for candidate in (folder, above):
         if recognise(candidate) is not None:
-            material = open_material(candidate.name, candidate, features)
+            material = open_folder(candidate, features=features)
             corpus = material.corpus
             inside = [
                 i
@@ -155,7 +200,7 @@ def _corpus_around(pretrained: Pretrained, folder: Path, features: Path | None) 
                 if path is not None and path.resolve().is_relative_to(folder.resolve())
             ]
             if inside:
-                return corpus_gallery(pretrained, corpus.select(inside), material.features)
+                return replace(material, corpus=corpus.select(inside))
     raise DataError(
         f"{folder}: the model reads ready-made vectors and there are none for these pictures; "
         "search the corpus they belong to, or train on vectors that `visavis extract` makes"

@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from visavis import __version__
 from visavis.config import build, plain
 from visavis.data.corpus import Corpus
-from visavis.data.features import Features
+from visavis.data.features import FeatureIdentity, Features
 from visavis.errors import DataError, RecipeError
 from visavis.evaluation.baseline import fit_baseline
 from visavis.evaluation.evaluate import Evaluation, evaluate
@@ -28,7 +30,7 @@ from visavis.recipes.recipe import Recipe, save_recipe
 from visavis.scoring.encode import encode_images, encode_sentences
 from visavis.scoring.matrix import score_matrix
 from visavis.training.loop import Hooks, Result, Trainer
-from visavis.types import Matcher, Scores
+from visavis.types import ImageBatch, Matcher, Scores
 
 RESULTS = "results.json"
 
@@ -120,8 +122,9 @@ def _claim(folder: Path, recipe: Recipe, assembly: Assembly) -> None:
     if stamp.exists():
         changed = _differences(read_json(stamp), identity)
         if changed:
+            shown = [key.removeprefix("recipe.") or "stamp" for key in changed[:3]]
             raise RecipeError(
-                f"{folder}: holds a run with another {' and another '.join(changed)}; "
+                f"{folder}: holds another run (it differs in {', '.join(shown)}); "
                 "give another --output, or remove the folder"
             )
         return
@@ -130,15 +133,21 @@ def _claim(folder: Path, recipe: Recipe, assembly: Assembly) -> None:
     write_json(stamp, identity)
 
 
-def _differences(found: object, wanted: object, path: str = "") -> list[str]:
-    """Where two plain values differ, as dotted keys; what is missing differs."""
-    if not isinstance(found, Mapping) or not isinstance(wanted, Mapping):
-        return [] if found == wanted else [path or "stamp"]
-    places: list[str] = []
-    for key in {**wanted, **found}:
-        inner = key if path in ("", "recipe") else f"{path}.{key}"
-        places += _differences(found.get(key, found), wanted.get(key, wanted), inner)
-    return places
+def _differences(found: object, wanted: object) -> list[str]:
+    """Where two nested mappings differ, as dotted keys; what only one of them has differs too."""
+    ours, theirs = _flat(wanted), _flat(found)
+    return [
+        key
+        for key in {**ours, **theirs}
+        if (key in ours, ours.get(key)) != (key in theirs, theirs.get(key))
+    ]
+
+
+def _flat(value: object, path: str = "") -> dict[str, object]:
+    if not isinstance(value, Mapping):
+        return {path: value}
+    inner = [_flat(item, f"{path}.{key}" if path else str(key)) for key, item in value.items()]
+    return {key: item for part in inner for key, item in part.items()}
 
 
 def environment() -> dict[str, object]:
@@ -238,8 +247,33 @@ def measure_baseline(material: Material, corpus: Corpus, protocol: str) -> Evalu
         corpus: the part of it that is measured.
         protocol: a name in the table of protocols.
     """
-    baseline = fit_baseline(material.corpus.split("train"), material.features)
+    baseline = fit_baseline(material.corpus.split("train"), _ByRow(material.features))
     return evaluate(baseline, make_protocol(protocol, corpus), name="bag of words")
+
+
+@dataclass(frozen=True, slots=True)
+class _ByRow:
+    """Features of a linked corpus without their names: only its rows tell what belongs to what."""
+
+    features: Features
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @property
+    def dim(self) -> int:
+        return self.features.dim
+
+    @property
+    def identity(self) -> FeatureIdentity:
+        return self.features.identity
+
+    @property
+    def ids(self) -> None:
+        return None
+
+    def read(self, rows: NDArray[np.int64]) -> ImageBatch:
+        return self.features.read(rows)
 
 
 def check_identity(pretrained: Pretrained, features: Features) -> None:

@@ -8,26 +8,34 @@ from pathlib import Path
 import numpy as np
 
 from visavis.data.corpus import Corpus
-from visavis.errors import RecipeError
+from visavis.errors import DataError, RecipeError
 from visavis.explain.attention import Explanation, explain
 from visavis.explain.rows import SheetHit, SheetRow
 from visavis.explain.sheet import Sheet
-from visavis.recipes.gallery import Gallery, describe
+from visavis.recipes.gallery import Gallery, describe, sentence_batch
 from visavis.search.find import Hit
+from visavis.types import ImageBatch
 
 EXAMPLES = 6  # sentences on an example sheet, and half as many pictures
 ANSWERS = 5
+WRITERS = {".html": Sheet.write_html, ".png": Sheet.write_png}
 
 
 def search_row(
     gallery: Gallery, sentence: str, hits: Sequence[Hit], right: Iterable[int] | None = None
 ) -> SheetRow:
-    """Pictures found for a sentence; `right` are the rows known to be right, if any are known."""
+    """Pictures found for a sentence; `right` are the rows known to be right, if any are known.
+
+    Raises:
+        DataError: there are no picture files to show.
+    """
+    if not any(gallery.pictures[hit.index] for hit in hits):
+        raise DataError("no picture files lie with these images, so no contact sheet can be drawn")
     regions = gallery.regions(hits)
     known = None if right is None else set(right)
     reasons: Sequence[Explanation | None] = [None] * len(hits)
     if regions.boxes is not None:
-        reasons = explain(gallery.pretrained, regions, [sentence] * len(hits))
+        reasons = reasons_of(gallery, regions, [sentence] * len(hits))
     found = [
         SheetHit(path, hit.score, None if known is None else hit.index in known, reason)
         for hit, reason in zip(hits, reasons, strict=True)
@@ -45,13 +53,19 @@ def caption_row(
         raise ValueError(f"picture {picture} of the gallery has no file")
     hits = describe(gallery, picture, texts, ANSWERS)
     regions = gallery.features.read(gallery.rows[[picture]])
-    reasons = explain(gallery.pretrained, regions, [texts[hit.index] for hit in hits])
+    reasons = reasons_of(gallery, regions, [texts[hit.index] for hit in hits])
     known = set(right)
     found = [
         SheetHit(texts[hit.index], hit.score, hit.index in known, reason)
         for hit, reason in zip(hits, reasons, strict=True)
     ]
     return SheetRow(path, tuple(found))
+
+
+def reasons_of(gallery: Gallery, regions: ImageBatch, texts: Sequence[str]) -> list[Explanation]:
+    """Why images and sentences match, whatever the model's sentences are read with."""
+    pretrained = gallery.pretrained
+    return explain(pretrained, regions, texts, encode=lambda part: sentence_batch(pretrained, part))
 
 
 def example_sheet(gallery: Gallery, corpus: Corpus) -> Sheet:
@@ -79,10 +93,17 @@ def write_sheet(sheet: Sheet, path: Path) -> Path:
     Raises:
         RecipeError: another ending.
     """
-    if path.suffix == ".html":
-        sheet.write_html(path)
-    elif path.suffix == ".png":
-        sheet.write_png(path)
-    else:
-        raise RecipeError(f"{path}: a contact sheet is .html or .png, not {path.suffix or 'bare'}")
+    WRITERS[sheet_kind(path)](sheet, path)
     return path
+
+
+def sheet_kind(path: Path) -> str:
+    """The ending of a sheet's file: a mistake is said before anything is searched.
+
+    Raises:
+        RecipeError: another ending than .html or .png.
+    """
+    ending = path.suffix.lower()
+    if ending not in WRITERS:
+        raise RecipeError(f"{path}: a contact sheet is written as .html or .png; name it so")
+    return ending

@@ -50,6 +50,8 @@ class TrainConfig:
     clip_norm: float = 2.0  # global L2 norm of the gradient; 0 turns clipping off
     accumulate: int = 1  # batches whose gradients are averaged for a step
     precision: Literal["fp32", "bf16"] = "fp32"
+    drop_regions: float = 0.0  # share of regions left out of each training image
+    drop_words: float = 0.0  # share of words left out of each training sentence
     patience: int = 0  # stop after so many validations without a better rsum; 0: never
     seed: int = 0
     log_steps: int = 20  # steps between lines in metrics.jsonl
@@ -60,6 +62,9 @@ class TrainConfig:
         _at_least(1, self, "epochs", "batch_size", "accumulate", "log_steps")
         _at_least(1, self, "checkpoint_steps", "keep_states")
         _at_least(0, self, "weight_decay", "clip_norm", "patience", "seed")
+        for name in ("drop_regions", "drop_words"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
         if self.lr <= 0:
             raise ValueError(f"lr must be above 0, got {self.lr}")
 

@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from visavis.errors import CheckpointError, DataError, TrainingError
+from visavis.training.augment import drop_regions, drop_words
 from visavis.training.checkpoint import (
     load_state,
     random_state,
@@ -172,7 +173,12 @@ class Trainer:
         world = self.accelerator.num_processes
         start = (self.position.batch * world + self.accelerator.process_index) * size
         pairs = order[start : start + size].tolist()
-        batch = Batch(*self.source.read(pairs)).to(self.accelerator.device)
+        images, sentences, positives = self.source.read(pairs)
+        batch = Batch(
+            drop_regions(images, self.config.drop_regions),
+            drop_words(sentences, self.config.drop_words),
+            positives,
+        ).to(self.accelerator.device)
         last = self.position.batch + 1 == self.batches_per_epoch
         stepping = last or (self.position.batch + 1) % self.config.accumulate == 0
         # Gradients are exchanged between processes only when a step follows.
