@@ -23,7 +23,7 @@ def extract(
     overrides: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="A setting, as in detector=yolox_nano.onnx."
+            "--set", metavar="KEY=VALUE", help="A setting, as in detector.file=yolox_nano.onnx."
         ),
     ] = None,
     weights: Weights = None,
