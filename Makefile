@@ -6,7 +6,7 @@ PIP_ARGS ?=
 DEMO_ARGS ?=
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test unit check format install clean
+.PHONY: demo test unit check format results install clean
 
 # The environment is rebuilt only when what it is made from changes.
 $(VENV)/.core: pyproject.toml constraints.txt
@@ -37,6 +37,10 @@ test: check
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix src tests benchmarks
 	$(BIN)/ruff format src tests benchmarks
+
+# Tables of results/*.json in README.md and docs/results.md.
+results: $(VENV)/.core
+	$(BIN)/python benchmarks/results_table.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

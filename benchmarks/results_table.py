@@ -1,7 +1,7 @@
 """Tables of `results/*.json` in README.md and docs/results.md, between the marks of a block.
 
 `make results` writes them; with `--check` nothing is written and a table that is out of date is an
-error. Rows are called after their files, so `results/scan-flickr8k.json` is the run `scan-flickr8k`.
+error. Rows are called after their files: `results/scan-flickr8k.json` is the run `scan-flickr8k`.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def _rank_row(found: Evaluation) -> tuple[str, ...]:
         for way in ("i2t", "t2i")
         for what in ("medr", "meanr")
     ]
-    made = [f"{name} {found.details[name]}" for name in ("visavis", "torch") if name in found.details]
+    made = [
+        f"{name} {found.details[name]}" for name in ("visavis", "torch") if name in found.details
+    ]
     return (found.name, *values, str(found.details.get("features", "")), ", ".join(made))
 
 

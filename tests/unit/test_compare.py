@@ -130,7 +130,7 @@ def test_a_terminal_gets_a_table() -> None:
     stream = io.StringIO()
     grid = evaluation_grid([run("named [bold]so[/bold]", 1.0)])
     show(grid, Console(file=stream, force_terminal=True, width=140))
-    assert "┃" in stream.getvalue()
+    assert "──" in stream.getvalue()
     assert "named [bold]so[/bold]" in stream.getvalue()  # a name is no markup
 
 

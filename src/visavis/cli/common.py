@@ -47,7 +47,8 @@ CorpusName = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Workers = Annotated[
-    int, typer.Option("--workers", min=0, help="Pictures at once; 0: one for each core.")
+    int,
+    typer.Option("--workers", min=0, metavar="N", help="Pictures at once; 0: one for each core."),
 ]
 
 

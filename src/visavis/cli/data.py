@@ -10,7 +10,7 @@ import typer
 from visavis.cli.common import AsJson, counted, progress_bar, show_json
 
 app = typer.Typer(help="Look at a corpus.", no_args_is_help=True)
-CorpusPath = Annotated[Path, typer.Argument(help="A corpus: its folder, or its JSON file.")]
+CorpusPath = Annotated[Path, typer.Argument(metavar="PATH", help="Its folder, or its JSON file.")]
 
 
 @app.command()

@@ -21,13 +21,21 @@ from visavis.cli.common import (
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A run or model folder, or a hub name.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A run or model folder, or a hub name.")
+    ],
     corpus: CorpusName = None,
     split: Annotated[
-        str, typer.Option("--split", help="Split that is measured; `all` for every one.")
+        str,
+        typer.Option(
+            "--split", metavar="NAME", help="Split that is measured; `all` for every one."
+        ),
     ] = "test",
     protocol: Annotated[
-        str, typer.Option("--protocol", help="full, 1k, 5k or 5x1k (five folds of 1,000).")
+        str,
+        typer.Option(
+            "--protocol", metavar="NAME", help="full, 1k, 5k or 5x1k (five folds of 1,000)."
+        ),
     ] = "full",
     data: Data = None,
     features: FeaturesPath = None,

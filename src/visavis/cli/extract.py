@@ -18,7 +18,7 @@ def extract(
         Path, typer.Option("--output", "-o", metavar="STORE", help="Feature store to write.")
     ],
     extractor: Annotated[
-        str, typer.Option("--extractor", "-x", help="classic, onnx or hf.")
+        str, typer.Option("--extractor", "-x", metavar="NAME", help="classic, onnx or hf.")
     ] = "classic",
     overrides: Annotated[
         list[str] | None,

@@ -35,12 +35,15 @@ Images = Annotated[
         "--images", "-i", metavar="FOLDER", help="Pictures to search in; default: the corpus."
     ),
 ]
-Split = Annotated[str, typer.Option("--split", help="Split of the corpus; `all` for every one.")]
-Top = Annotated[int, typer.Option("--top", "-t", min=1, help="How many answers.")]
+Split = Annotated[
+    str,
+    typer.Option("--split", metavar="NAME", help="Split of the corpus; `all` for every one."),
+]
+Top = Annotated[int, typer.Option("--top", "-t", min=1, metavar="N", help="How many answers.")]
 
 
 def search(
-    sentence: Annotated[str, typer.Argument(help="What the picture shows.")],
+    sentence: Annotated[str, typer.Argument(metavar="SENTENCE", help="What the picture shows.")],
     model: Model,
     images: Images = None,
     top: Top = 10,
@@ -98,7 +101,7 @@ def search(
 
 
 def caption(
-    picture: Annotated[Path, typer.Argument(help="A picture.")],
+    picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="A picture's file.")],
     model: Model,
     sentences: Annotated[
         Path | None,

@@ -27,7 +27,10 @@ def train(
         ),
     ] = None,
     threads: Annotated[
-        int, typer.Option("--threads", min=0, help="Processor threads; 0: one for each core.")
+        int,
+        typer.Option(
+            "--threads", min=0, metavar="N", help="Processor threads; 0: one for each core."
+        ),
     ] = 0,
     as_json: AsJson = False,
 ) -> None:
