@@ -101,9 +101,9 @@ def _replace(temporary: Path, target: Path) -> None:
         except OSError:
             old.rename(target)
             raise
-        _remove_leftovers(target, "old")
     else:
         temporary.replace(target)
+    _remove_leftovers(target, "old")
 
 
 def _remove_leftovers(target: Path, kind: str) -> None:

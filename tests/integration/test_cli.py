@@ -57,11 +57,11 @@ def test_data_info_counts(visavis: Visavis, data: Path) -> None:
 
 def test_extract_fills_a_store_and_goes_on(visavis: Visavis, photos: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
-    first = visavis("extract", photos, "-o", store, "--set", "regions=8")
+    first = visavis("extract", photos, "-o", store, "--set", "regions=18")
     assert (first.code, first.err) == (0, "")
     assert first.out.startswith("6 pictures extracted (")
     assert first.out.endswith(f" each), 0 there before, 0 skipped: {store}\n")
-    again = visavis("extract", photos, "-o", store, "--set", "regions=8")
+    again = visavis("extract", photos, "-o", store, "--set", "regions=18")
     assert again.out == f"0 pictures extracted, 6 there before, 0 skipped: {store}\n"
 
 
@@ -91,9 +91,7 @@ def test_train_reports_and_writes_a_run(
 
 def test_train_as_json(visavis: Visavis, data: Path, recipe: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    said = visavis(
-        "train", recipe, "--data", data, "-o", run, "--set", "train.epochs=1", "--json"
-    )
+    said = visavis("train", recipe, "--data", data, "-o", run, "--set", "train.epochs=1", "--json")
     assert (said.code, said.err) == (0, "")
     assert said.json["folder"] == str(run)
     assert said.json["training"]["epochs"] == 1
@@ -117,7 +115,9 @@ def test_train_in_the_current_folder(
     monkeypatch.chdir(run)
     words = ("train", recipe, "--data", data, "-o", ".", "--set", "train.epochs=1", "--json")
     assert visavis(*words).json["evaluation"]["name"] == "here"
-    assert visavis("evaluate", ".", "--data", data, "--json").json["evaluations"][0]["name"] == "here"
+    assert (
+        visavis("evaluate", ".", "--data", data, "--json").json["evaluations"][0]["name"] == "here"
+    )
 
 
 def test_a_finished_run_is_reported_as_it_was_and_not_trained_again(

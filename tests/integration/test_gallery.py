@@ -157,9 +157,7 @@ def test_a_store_of_the_folder_can_stand_in_for_the_cache(
     assert seen == []
 
 
-def test_a_folder_scores_as_its_corpus_does(
-    model: Pretrained, data: Path, seen: list[str]
-) -> None:
+def test_a_folder_scores_as_its_corpus_does(model: Pretrained, data: Path, seen: list[str]) -> None:
     material = open_material("scenes", data)
     gallery = corpus_gallery(model, material.corpus, material.features)
     of_corpus = {

@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from visavis.data.feature_files import STORE_FILE
 from visavis.data.store import StoreWriter
 from visavis.errors import DataError
 from visavis.extract.base import Extractor, Regions
@@ -77,7 +78,7 @@ def extract_folder(
         StorageError: the disk is full; what was stored stays, and a new run goes on.
     """
     _check(pictures, ids)
-    start = time.monotonic()
+    start, new = time.monotonic(), not folder.exists()
     writer = StoreWriter(
         folder, extractor.identity, dim=extractor.dim, max_regions=extractor.max_regions
     )
@@ -87,9 +88,17 @@ def extract_folder(
     bar = _bar(len(ids), reused, shown=progress)
     with _quiet_decoders(), contextlib.closing(outcomes), bar, writer:
         extracted, skipped = _store(writer, (o for o in outcomes if o.image_id not in done), bar)
-        if skipped and not extracted and not reused:
-            raise DataError(f"no picture of {len(ids)} could be used; the first: {skipped[0][1]}")
+    if skipped and not extracted and not done:
+        _remove_empty(folder, new=new)
+        raise DataError(f"no picture of {len(ids)} could be used; the first: {skipped[0][1]}")
     return ExtractionReport(extracted, reused, tuple(skipped), time.monotonic() - start)
+
+
+def _remove_empty(folder: Path, *, new: bool) -> None:
+    """A store in which nothing is: the folder is left as it was found."""
+    (folder / STORE_FILE).unlink()
+    if new:
+        folder.rmdir()
 
 
 def _open_groups(ids: Sequence[str], done: Set[str]) -> list[range]:

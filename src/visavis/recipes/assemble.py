@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,6 +93,7 @@ def assemble(recipe: Recipe, material: Material) -> Assembly:
         selection = material.corpus.split(data.select)
     report = material.corpus.split(data.report)
     tokenizer = make_tokenizer(recipe.tokenizer, training)
+    random.seed(recipe.train.seed)
     torch.manual_seed(recipe.train.seed)
     config = recipe.model_config(region_dim=material.features.dim, vocab_size=tokenizer.vocab_size)
     model = model_class(recipe.model_name)(config)

@@ -123,13 +123,30 @@ def folder_gallery(
     if features is not None:
         return _stored_gallery(pretrained, paths, names, open_features(features))
     keys = [_stamped(name, path) for name, path in zip(names, paths, strict=True)]
-    extractor = from_identity(pretrained.features, weights)
     store = cache_folder(folder, pretrained.features)
-    report = extract_folder(paths, keys, extractor, store, workers=workers)
-    gallery = _stored_gallery(pretrained, paths, keys, FeatureStore(store))
-    known = dict(zip(keys, names, strict=True))
-    ids = tuple(known[key] for key in gallery.ids)
-    return replace(gallery, ids=ids, skipped=tuple(reason for _, reason in report.skipped))
+    missing = _missing(keys, store)
+    if missing:
+        extractor = from_identity(pretrained.features, weights)
+        new = [paths[i] for i in missing]
+        extract_folder(new, [keys[i] for i in missing], extractor, store, workers=workers)
+    found = FeatureStore(store)
+    gallery = _stored_gallery(pretrained, paths, keys, found)
+    name_of = dict(zip(keys, names, strict=True))
+    return replace(
+        gallery,
+        ids=tuple(name_of[key] for key in gallery.ids),
+        skipped=tuple(found.skipped[key] for key in keys if key in found.skipped),
+    )
+
+
+def _missing(keys: Sequence[str], store: Path) -> list[int]:
+    """Pictures of which nothing is known; one that could not be decoded is known to be so."""
+    try:
+        found = FeatureStore(store)
+    except DataError:  # none yet, or one that was left unfinished: its writer knows what it holds
+        return list(range(len(keys)))
+    known = {*found.ids, *found.skipped}
+    return [i for i, key in enumerate(keys) if key not in known]
 
 
 def _stamped(name: str, path: Path) -> str:
@@ -146,10 +163,7 @@ def _stored_gallery(
     row_of = {name: row for row, name in enumerate(features.ids or ())}
     kept = [i for i, name in enumerate(names) if name in row_of]
     if not kept:
-        raise DataError(
-            f"{paths[0].parent}: none of the pictures has region vectors there; "
-            "leave out --features to extract them"
-        )
+        raise DataError(f"{paths[0].parent}: none of the {len(paths)} pictures has region vectors")
     rows = np.array([row_of[names[i]] for i in kept], dtype=np.int64)
     gallery = _gallery(
         pretrained, [names[i] for i in kept], [paths[i] for i in kept], features, rows
