@@ -43,7 +43,9 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 def storage_error(target: Path, error: OSError) -> StorageError:
     """An operating-system error while writing, said so that a user knows what to do."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    # numpy tells neither number nor reason when a file could not take all of an array.
+    cut_off = error.errno is None and "requested and" in str(error)
+    if cut_off or error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(
             f"{target}: the disk is full; free some space and run the command again"
         )

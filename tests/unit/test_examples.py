@@ -28,6 +28,7 @@ from visavis.recipes.recipe import parse_recipe
 def test_every_kind_of_addition_has_an_example() -> None:
     rooms = {path.split("/")[2] for path in example_files() if path.startswith("src/")}
     assert rooms == {"models", "losses", "data", "metrics", "extract"}
+    assert max(len(line) for text in example_files().values() for line in text.splitlines()) <= 100
 
 
 def installed(path: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:

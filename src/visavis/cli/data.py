@@ -45,6 +45,9 @@ def info(path: CorpusPath, as_json: AsJson = False) -> None:
         show_json({key: values[key] for key in values if key not in ("problems", "notes")})
     else:
         _print(report)
+    if not report.sound:
+        found = counted(len(report.problems), "problem")
+        typer.echo(f"note: {found}; `visavis data check {path}` names them", err=True)
 
 
 def _print(report: object) -> None:

@@ -139,7 +139,7 @@ def _denominator(query_norm: Tensor, square: Tensor) -> Tensor:
 
 
 def aggregate(relevance: Tensor, mask: Tensor, how: Aggregation, smooth: float) -> Tensor:
-    """Relevances of the queries to one score (Lee et al. 2018, eq. 6 and 7): (..., Q) to (...).
+    """Relevances of the queries to one score (Lee et al. 2018): (..., Q) to (...).
 
     LogSumExp is log(sum exp(smooth r)) / smooth, not divided by the number of queries.
     """

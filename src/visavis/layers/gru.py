@@ -10,7 +10,7 @@ from visavis.types import SentenceBatch
 
 
 class GruEncoder(nn.Module):
-    """Embedding and GRU; the two directions are averaged (Lee et al. 2018, section 3.2).
+    """Embedding and GRU; the two directions are averaged (Lee et al. 2018).
 
     Embeddings start uniform in [-0.1, 0.1]. The backward direction starts at the last real word.
     """

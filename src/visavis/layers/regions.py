@@ -9,7 +9,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 
 class RegionProjection(nn.Module):
-    """One linear map, Xavier-uniform with zero bias (Lee et al. 2018, eq. 1).
+    """One linear map, Xavier-uniform with zero bias (Lee et al. 2018).
 
     With `weight_normalised`, the weight is a direction times one scalar for the whole matrix, as in
     the published code. With `hidden` units, a two-layer perceptron is added to the linear map, as

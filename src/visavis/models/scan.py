@@ -44,8 +44,8 @@ class ScanConfig:
     dim: int = 1024  # joint space
     text: TextConfig = field(default_factory=TextConfig)
     direction: Literal["t2i", "i2t"] = "t2i"
-    lambda_softmax: float = 9.0  # eq. 3; published: 9 for t2i, 4 for i2t
-    lambda_lse: float = 6.0  # eq. 6; published: 6 for t2i, 5 or 20 for i2t
+    lambda_softmax: float = 9.0  # of the attention; published: 9 for t2i, 4 for i2t
+    lambda_lse: float = 6.0  # of LogSumExp; published: 6 for t2i, 5 or 20 for i2t
     aggregation: Aggregation = "LogSumExp"
     feature_norm: FeatureNorm = "clipped_l2norm"
     region_dropout: float = 0.0
@@ -70,14 +70,14 @@ class Scan(nn.Module):
         self.text = TextEncoder(config.text, vocab_size=config.vocab_size, dim=config.dim)
 
     def encode_images(self, images: ImageBatch) -> Encoded:
-        """v_i = W_v f_i + b_v (eq. 1), of unit length: (N, R, D)."""
+        """v_i = W_v f_i + b_v, of unit length: (N, R, D)."""
         regions = self.project(images.regions)
         if self.config.normalise_images:
             regions = l2norm(regions)
         return self._encoded(regions, images.mask, attended_to=self.config.direction == "t2i")
 
     def encode_sentences(self, sentences: SentenceBatch) -> Encoded:
-        """e_i = (forward + backward) / 2 (eq. 2), of unit length: (M, W, D)."""
+        """e_i = (forward + backward) / 2, of unit length: (M, W, D)."""
         words = self.text(sentences)
         if self.config.normalise_sentences:
             words = l2norm(words)
@@ -101,7 +101,7 @@ class Scan(nn.Module):
         return (words, regions) if self.config.direction == "t2i" else (regions, words)
 
     def score(self, images: Encoded, sentences: Encoded) -> Scores:
-        """Eq. 3 to 8 for every pair: (N, M)."""
+        """Attention, cosine and aggregation for every pair: (N, M)."""
         queries, sources = self._sides(images, sentences)
         cosine = attended_cosine_plain if self.config.plain else attended_cosine
         relevance = cosine(queries, sources, self._weigh)  # (sources, queries, Q)

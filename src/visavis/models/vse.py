@@ -81,7 +81,10 @@ class Vse(nn.Module):
         return Encoded(vectors.unsqueeze(1), mask, pooled=vectors if comparable else None)
 
     def score(self, images: Encoded, sentences: Encoded) -> Scores:
-        """s(i, c) = f(i).g(c) (eq. 3), or the order penalty -|max(0, g(c) - f(i))|^2: (N, M)."""
+        """s(i, c) = f(i).g(c) (eq. 3), or the order penalty -|max(0, g(c) - f(i))|: (N, M).
+
+        The published code takes the norm of the order violation, not its square.
+        """
         f, g = images.tokens[:, 0], sentences.tokens[:, 0]
         if self.config.measure == "cosine":
             return Scores.shared(f @ g.T)

@@ -29,6 +29,7 @@ from visavis.recipes.assemble import Assembly, Material, assemble, pretrained_te
 from visavis.recipes.recipe import Recipe, save_recipe
 from visavis.scoring.encode import encode_images, encode_sentences
 from visavis.scoring.matrix import score_matrix
+from visavis.training.checkpoint import states
 from visavis.training.loop import Hooks, Result, Trainer
 from visavis.types import ImageBatch, Matcher, Scores
 
@@ -54,13 +55,11 @@ def train(
 
     Raises:
         RecipeError: the folder holds a run of another recipe or of other data.
+        DataError: too few images for a batch or for the protocol.
     """
     torch.set_flush_denormal(True)  # Adam's averages of rare words become so small that CPUs crawl
     assembly = assemble(recipe, material)
-    _claim(folder, recipe, assembly)
-    finished = _finished(folder)
-    if finished is not None:
-        return finished
+    make_protocol(recipe.data.protocol, assembly.report)  # refused now, not after hours of training
     trainer = Trainer(
         assembly.pretrained.model,
         assembly.source,
@@ -69,6 +68,10 @@ def train(
         _hooks(recipe, assembly, folder),
         folder,
     )
+    _claim(folder, recipe, assembly)
+    finished = _finished(folder)
+    if finished is not None:
+        return finished
     result = trainer.run(show_progress=show_progress)
     best = Pretrained.from_pretrained(folder / "best")
     reported = Material(assembly.report, material.features)
@@ -121,16 +124,22 @@ def _claim(folder: Path, recipe: Recipe, assembly: Assembly) -> None:
     stamp = folder / "run.json"
     if stamp.exists():
         changed = _differences(read_json(stamp), identity)
-        if changed:
+        if changed and _begun(folder):
             shown = [key.removeprefix("recipe.") or "stamp" for key in changed[:3]]
             raise RecipeError(
                 f"{folder}: holds another run (it differs in {', '.join(shown)}); "
                 "give another --output, or remove the folder"
             )
-        return
+        if not changed:
+            return
     save_recipe(recipe, folder / "recipe.yaml")
     write_json(folder / "env.json", environment())
     write_json(stamp, identity)
+
+
+def _begun(folder: Path) -> bool:
+    """Whether a run left anything to lose; one that failed before its first state did not."""
+    return bool(states(folder / "states")) or (folder / "best").exists()
 
 
 def _differences(found: object, wanted: object) -> list[str]:
