@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import pickle
 import random
@@ -110,10 +111,8 @@ def test_a_damaged_state_never_ends_in_another_error(
     else:
         content[where] ^= change
     path.write_bytes(content)
-    try:
+    with contextlib.suppress(CheckpointError):
         load_state(path)  # a change between the records may go unnoticed
-    except CheckpointError as error:
-        assert "\n" not in str(error)
 
 
 def test_a_state_of_another_format_is_refused(tmp_path: Path) -> None:

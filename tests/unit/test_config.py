@@ -88,7 +88,7 @@ def test_a_key_like_no_other_names_all() -> None:
 
 
 def test_a_missing_key_is_named() -> None:
-    with pytest.raises(RecipeError, match="^name: missing; Outer needs it$"):
+    with pytest.raises(RecipeError, match=r"^name: missing; Outer needs it$"):
         build(Outer, {})
 
 

@@ -70,9 +70,14 @@ def test_a_failure_leaves_the_old_and_no_temporary(
 ) -> None:
     target = tmp_path / "a.txt"
     target.write_text("old")
-    with pytest.raises(kind), atomic_path(target) as temporary:
-        temporary.write_text("half")
-        raise kind
+
+    def write() -> None:
+        with atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise kind
+
+    with pytest.raises(kind):
+        write()
     assert target.read_text() == "old"
     assert names(tmp_path) == {"a.txt"}
 
@@ -119,9 +124,14 @@ def test_a_full_disk_is_one_line_that_says_what_to_do() -> None:
 def test_a_full_disk_leaves_the_old_and_no_temporary(tmp_path: Path) -> None:
     target = tmp_path / "a.txt"
     target.write_text("old")
-    with pytest.raises(StorageError, match="the disk is full"), atomic_path(target) as temporary:
-        temporary.symlink_to("/dev/full")
-        temporary.write_text("new")
+
+    def write() -> None:
+        with atomic_path(target) as temporary:
+            temporary.symlink_to("/dev/full")
+            temporary.write_text("new")
+
+    with pytest.raises(StorageError, match="the disk is full"):
+        write()
     assert target.read_text() == "old"
     assert names(tmp_path) == {"a.txt"}
 

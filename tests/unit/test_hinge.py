@@ -140,5 +140,5 @@ def test_a_tie_of_rivals_moves_only_one_of_them() -> None:
 
 
 def test_an_unknown_loss_names_the_nearest() -> None:
-    with pytest.raises(RecipeError, match="objective.loss: no loss 'hardest_hing'; did you mean"):
+    with pytest.raises(RecipeError, match=r"objective\.loss: no loss 'hardest_hing'; did you mean"):
         loss_function("hardest_hing")

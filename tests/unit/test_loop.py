@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from tests.tiny import images, sentences, tiny_model
 from tests.tiny_corpus import tiny_material, tiny_recipe, tiny_source, tiny_tokenizer
-from visavis.errors import CheckpointError, DataError, TrainingError
+from tests.unit.test_files import files_up_to
+from visavis.errors import CheckpointError, DataError, StorageError, TrainingError
 from visavis.losses.hinge import hardest_hinge
 from visavis.models import model_class
 from visavis.training.checkpoint import load_state, states
@@ -307,6 +308,17 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_the_step(tmp_path: Path) 
     assert states(tmp_path / "states") == []
     for weight, old in zip(model.parameters(), before, strict=True):
         assert torch.equal(weight, old)
+
+
+def test_a_run_that_found_the_disk_full_goes_on_to_the_same_end(tmp_path: Path) -> None:
+    whole, _ = train(tmp_path / "whole", checkpoint_steps=2)
+    largest = states(tmp_path / "whole" / "states")[-1].stat().st_size
+    with files_up_to(largest - 1000), pytest.raises(StorageError, match=r"step_0000000\d\.pt"):
+        train(tmp_path / "full", checkpoint_steps=2)
+    assert not list((tmp_path / "full" / "states").glob(".*"))
+    resumed, _ = train(tmp_path / "full", checkpoint_steps=2)
+    for found, expected in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(found, expected)
 
 
 def test_equal_scores_are_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -122,13 +122,14 @@ def test_without_a_folder_nothing_is_written(
 
 @pytest.mark.parametrize("tensorboard", [True, False])
 def test_a_full_disk_ends_the_run_with_one_line(tmp_path: Path, tensorboard: bool) -> None:
-    with (
-        pytest.raises(StorageError) as caught,
-        files_up_to(4000),
-        RunLog(tmp_path, after_step=0, tensorboard=tensorboard) as log,
-    ):
-        for step in range(1000):
-            log.write("train", step, {"loss": 1.0})
+
+    def fill() -> None:
+        with files_up_to(4000), RunLog(tmp_path, after_step=0, tensorboard=tensorboard) as log:
+            for step in range(1000):
+                log.write("train", step, {"loss": 1.0})
+
+    with pytest.raises(StorageError) as caught:
+        fill()
     assert "\n" not in str(caught.value)
     assert "File too large" in str(caught.value)
     whole = [line for line in (tmp_path / "metrics.jsonl").read_text().split("\n")[:-1] if line]

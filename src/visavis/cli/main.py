@@ -57,6 +57,14 @@ app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 
 
+class _ErrorStream(logging.Handler):
+    """Messages of the library, a line each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one where the error stream is now."""
+        typer.echo(f"{record.levelname.lower()}: {record.getMessage()}", err=True)
+
+
 def _version(shown: bool) -> None:
     if shown:
         typer.echo(__version__)
@@ -71,9 +79,10 @@ def options(
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Say more on the error stream."),
 ) -> None:
     """Options that stand before the verb."""
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s"
-    )
+    # Ours alone: libraries that warn have handlers of their own and would be heard twice.
+    logger = logging.getLogger("visavis")
+    logger.setLevel(logging.INFO if verbose else logging.WARNING)
+    logger.handlers[:] = [_ErrorStream()]
 
 
 def main() -> None:
