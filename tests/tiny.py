@@ -16,6 +16,7 @@ REGION_DIM, VOCAB, DIM = 10, 20, 8
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "vse": ("vse", {}),
     "vse-order": ("vse", {"measure": "order", "absolute": True}),
+    "vse-groups": ("vse", {"region_groups": [2, 3]}),
     "vse-max": ("vse", {"image_pooling": "max", "sentence_pooling": "max"}),
     "scan-t2i": ("scan", {}),
     "scan-i2t": ("scan", {"direction": "i2t", "lambda_softmax": 4.0, "aggregation": "Mean"}),

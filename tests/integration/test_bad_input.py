@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,6 +136,42 @@ def test_weights_that_are_missing(
     said = visavis("extract", photos, "-o", here / "store", "-x", "onnx", *options, *weights)
     refused(said, "nowhere.onnx", "--weights", "VISAVIS_WEIGHTS")
     assert contents(here) == {}
+
+
+def test_a_library_that_is_not_installed(
+    visavis: Visavis, photos: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    (here / "any.onnx").touch()
+    options = ("-x", "onnx", "--weights", here, "--set", "detector.file=any.onnx")
+    said = visavis("extract", photos, "-o", here / "store", *options)
+    refused(said, "onnxruntime is not installed; run `pip install 'visavis[onnx]'`")
+    assert set(contents(here)) == {"any.onnx"}
+
+
+@pytest.mark.parametrize("verb", ["extract", "train", "search", "evaluate", "demo"])
+def test_an_output_below_a_file(
+    visavis: Visavis,
+    data: Path,
+    recipe: Path,
+    run_folder: Path,
+    photos: Path,
+    here: Path,
+    verb: str,
+) -> None:
+    (here / "file").write_text("mine")
+    target = here / "file" / "below.html"
+    words: dict[str, tuple[object, ...]] = {
+        "extract": ("extract", photos, "-o", target),
+        "train": ("train", recipe, "--data", data, "-o", target),
+        "search": ("search", SENTENCE, "-m", run_folder, "--data", data, "--sheet", target),
+        "evaluate": ("evaluate", run_folder, "--data", data, "-o", target),
+        "demo": ("demo", "-o", target),
+    }
+    said = visavis(*words[verb])
+    assert (said.code, said.out) == (1, "")
+    assert said.err.splitlines()[-1].startswith(f"visavis: {here / 'file'}")
+    assert contents(here) == {"file": b"mine"}
 
 
 def test_an_unknown_extractor(visavis: Visavis, photos: Path, here: Path) -> None:

@@ -290,6 +290,22 @@ def test_doctor_fails_when_something_is_wrong(
     assert said.lines[-1] == "1 problem"
 
 
+def test_verbose_says_where_a_run_goes_on(
+    visavis: Visavis, data: Path, recipe: Path, run_folder: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(run_folder, tmp_path / "run")
+    (run / "results.json").unlink()  # as if it had been killed before it measured the best model
+    words = ("train", recipe, "--data", data, "-o", run)
+    said = visavis("--verbose", *words)
+    assert said.code == 0
+    (state, *_) = sorted((run / "states").iterdir(), reverse=True)
+    assert said.err == f"info: resumed {state} at step {int(state.stem.removeprefix('step_'))}\n"
+    assert (
+        json.loads((run / "results.json").read_text())["metrics"]
+        == (json.loads((run_folder / "results.json").read_text())["metrics"])
+    )
+
+
 @pytest.mark.parametrize(
     ("verb", "more"), [("train", "; the same command goes on from what is kept"), ("search", "")]
 )

@@ -118,7 +118,7 @@ def steps_taken(
         "visavis.training.loop.make_optimizer", lambda config, weights: Plain(weights, lr=1.0)
     )
     model = tiny_model("vse")
-    weight = model.project.linear.weight
+    weight = model.project[0].linear.weight
     seen = [weight.detach().clone()]
     real = Trainer._step
 
@@ -137,13 +137,13 @@ def gradient(batches: list[list[int]], moved: Tensor | None = None) -> Tensor:
     """The mean of the gradients of some batches, by hand."""
     model: Any = tiny_model("vse")
     if moved is not None:
-        model.project.linear.weight.data += moved
+        model.project[0].linear.weight.data += moved
     for pairs in batches:
         pictures, texts, positives = Fixed(6).read(pairs)
         left, right = model.encode_images(pictures), model.encode_sentences(texts)
         loss = hardest_hinge(model.score(left, right).i2t, positives, 0.2)
         (loss / len(batches)).backward()
-    found: Tensor = model.project.linear.weight.grad
+    found: Tensor = model.project[0].linear.weight.grad
     return found
 
 

@@ -158,15 +158,11 @@ def _ablated(
 def _leave_out(regions: Tensor, boxes: Tensor) -> ImageBatch:
     """An image of R regions, and the same without each in turn: 1 + R images."""
     count = len(regions)
-    index = torch.arange(count).repeat(count + 1 if count > 1 else 1, 1)  # (1 + R, R)
-    mask = torch.ones(index.shape, dtype=torch.bool)
-    if count > 1:
-        # Those behind the one left out move up, and the last place becomes padding.
-        index[1:] += index[1:] >= torch.arange(count)[:, None]
-        index[1:, -1] = 0
-        mask[1:, -1] = False
-    real = mask[:, :, None]
-    return ImageBatch(regions[index] * real, mask, boxes.to(regions.device)[index] * real)
+    rows = count + 1 if count > 1 else 1
+    mask = torch.ones(rows, count, dtype=torch.bool)
+    mask[torch.arange(1, rows), torch.arange(rows - 1)] = False  # places mean something: none moves
+    real = mask[:, :, None].to(regions.device)
+    return ImageBatch(regions * real, mask, boxes.to(regions.device) * real)
 
 
 def _real(images: ImageBatch, row: int) -> tuple[NDArray[np.bool_], Array]:

@@ -11,9 +11,9 @@ Pooling = Literal["mean", "max"]
 
 
 def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Mean of the real tokens: (N, L, D) to (N, D)."""
+    """Mean of the real tokens: (N, L, D) to (N, D); 0 where there is none."""
     real = mask.unsqueeze(2)
-    return (tokens * real).sum(dim=1) / real.sum(dim=1)
+    return (tokens * real).sum(dim=1) / real.sum(dim=1).clamp_min(1)
 
 
 def masked_max(tokens: Tensor, mask: Tensor) -> Tensor:

@@ -4,12 +4,15 @@ Faghri, Fleet, Kiros, Fidler: VSE++: Improving Visual-Semantic Embeddings with H
 BMVC 2018, https://arxiv.org/abs/1707.05612.
 
 The paper embeds the output of a CNN; on region vectors the image is their pooled projection, as the
-published code does with one precomputed vector per image (one region here). The hardest negative of
+published code does with one precomputed vector per image (one region here). Regions that come in
+groups of different kinds (a detector's boxes, then the cells of a grid) may have a projection each,
+which is the same as projecting the groups' pooled vectors joined. The hardest negative of
 eq. 6 is a loss (`visavis.losses`), not a part of the model.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -37,8 +40,13 @@ class VseConfig:
     measure: Literal["cosine", "order"] = "cosine"  # order: Vendrov et al. 2016, eq. 1
     region_dropout: float = 0.0
     region_hidden: int = 0  # units of a perceptron beside the linear map; the paper has none
+    region_groups: tuple[int, ...] = ()  # sizes of groups, each with its own projection
     normalise_images: bool = True
     absolute: bool = False  # of both vectors, for order embeddings
+
+    def __post_init__(self) -> None:
+        if self.region_groups and self.image_pooling != "mean":
+            raise ValueError("region_groups are pooled by their mean; set image_pooling to mean")
 
 
 class Vse(nn.Module):
@@ -47,20 +55,32 @@ class Vse(nn.Module):
     def __init__(self, config: VseConfig) -> None:
         super().__init__()
         self.config = config
-        self.project = RegionProjection(
-            config.region_dim,
-            config.dim,
-            dropout=config.region_dropout,
-            hidden=config.region_hidden,
+        self.project = nn.ModuleList(
+            RegionProjection(
+                config.region_dim,
+                config.dim,
+                dropout=config.region_dropout,
+                hidden=config.region_hidden,
+            )
+            for _ in config.region_groups or (0,)
         )
         self.text = TextEncoder(config.text, vocab_size=config.vocab_size, dim=config.dim)
 
     def encode_images(self, images: ImageBatch) -> Encoded:
         """f(i) = W_f phi(i), of unit length (eq. 1)."""
-        regions = self.project(images.regions)  # (N, R, D)
         pool = masked_mean if self.config.image_pooling == "mean" else masked_max
-        vectors = pool(regions, images.mask)
+        vectors = torch.stack(
+            [
+                pool(project(images.regions[:, part]), images.mask[:, part])
+                for project, part in zip(self.project, self._groups(), strict=True)
+            ]
+        ).sum(dim=0)  # (N, D)
         return self._one_token(l2norm(vectors) if self.config.normalise_images else vectors)
+
+    def _groups(self) -> list[slice]:
+        """Places of the groups: detector boxes first, then the cells of a grid, say."""
+        starts = [0, *itertools.accumulate(self.config.region_groups)][: len(self.project)]
+        return [slice(*ends) for ends in itertools.pairwise([*starts, None])]
 
     def encode_sentences(self, sentences: SentenceBatch) -> Encoded:
         """g(c) = W_g psi(c), of unit length (eq. 2)."""

@@ -57,7 +57,6 @@ def train(
         RecipeError: the folder holds a run of another recipe or of other data.
         DataError: too few images for a batch or for the protocol.
     """
-    torch.set_flush_denormal(True)  # Adam's averages of rare words become so small that CPUs crawl
     assembly = assemble(recipe, material)
     make_protocol(recipe.data.protocol, assembly.report)  # refused now, not after hours of training
     trainer = Trainer(

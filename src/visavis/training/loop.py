@@ -27,7 +27,7 @@ from visavis.training.checkpoint import (
 from visavis.training.config import ObjectiveConfig, TrainConfig
 from visavis.training.log import RunLog
 from visavis.training.objective import Batch, CollapseWatch, Objective
-from visavis.training.optimisation import make_optimizer, make_schedule
+from visavis.training.optimisation import fast_denormals, make_optimizer, make_schedule
 from visavis.training.progress import Progress
 from visavis.types import ImageBatch, SentenceBatch
 
@@ -129,6 +129,7 @@ class Trainer:
         total = self.config.epochs * self.batches_per_epoch
         main = self.accelerator.is_main_process  # the others neither write nor show anything
         with (
+            fast_denormals(),
             RunLog(self.folder if main else None, after_step=self.position.step) as log,
             Progress(
                 total, self._batches_done(), show=show_progress if main else False

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -27,6 +28,19 @@ def make_schedule(
     """The learning rate's factor at each optimiser step."""
     total = config.epochs * steps_per_epoch
     return LambdaLR(optimizer, factor(config.schedule, steps_per_epoch, total))
+
+
+@contextmanager
+def fast_denormals() -> Iterator[None]:
+    """Numbers too small for full precision count as 0 while the block lasts.
+
+    Adam's averages of words that do not occur shrink to such numbers, on which processors crawl.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def factor(config: ScheduleConfig, steps_per_epoch: int, total: int) -> Callable[[int], float]:
