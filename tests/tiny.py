@@ -21,6 +21,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "scan-t2i": ("scan", {}),
     "scan-i2t": ("scan", {"direction": "i2t", "lambda_softmax": 4.0, "aggregation": "Mean"}),
     "scan-softmax": ("scan", {"feature_norm": "softmax", "aggregation": "Max"}),
+    "scan-standardised": ("scan", {"standardise_regions": True}),
     "scan-l1": ("scan", {"feature_norm": "clipped_l1norm", "aggregation": "Sum"}),
 }
 

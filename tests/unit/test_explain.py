@@ -201,8 +201,8 @@ def test_the_pieces_of_a_word_share_the_mean_of_their_weights() -> None:
 def test_a_model_in_training_is_explained_without_dropout_and_trains_on() -> None:
     model = tiny_model("scan-t2i")
     dropout = nn.Dropout(0.9)
-    model.project[0].register_forward_hook(lambda _, __, out: dropout(out))
-    model.project[0].add_module("late", dropout)
+    model.project.register_forward_hook(lambda _, __, out: dropout(out))
+    model.project.add_module("late", dropout)
     model.train()
     first, second = (explain(pretrained(model), pictures((4,)), TEXTS)[0] for _ in range(2))
     assert model.training

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -14,7 +15,14 @@ class RegionProjection(nn.Module):
     With `weight_normalised`, the weight is a direction times one scalar for the whole matrix, as in
     the published code. With `hidden` units, a two-layer perceptron is added to the linear map, as
     Chen et al. 2021 (VSE-infinity) do: pooled vectors can then count kinds of regions.
+
+    With `standardised`, columns are centred and scaled by constants that are fitted on training
+    images and stored with the weights. Vectors straight from a rectified feature map are all alike
+    in direction: without it, hardest negatives collapse on them.
     """
+
+    mean: Tensor
+    deviation: Tensor
 
     def __init__(
         self,
@@ -24,8 +32,13 @@ class RegionProjection(nn.Module):
         weight_normalised: bool = False,
         dropout: float = 0.0,
         hidden: int = 0,
+        standardised: bool = False,
     ) -> None:
         super().__init__()
+        self.standardised = standardised
+        if standardised:
+            self.register_buffer("mean", torch.zeros(region_dim))
+            self.register_buffer("deviation", torch.ones(region_dim))
         self.perceptron: nn.Module | None = None
         if hidden:
             self.perceptron = nn.Sequential(
@@ -41,8 +54,15 @@ class RegionProjection(nn.Module):
             linear = weight_norm(linear, dim=None)  # type: ignore[arg-type]
         self.linear = linear
 
+    def standardise(self, mean: Tensor, deviation: Tensor) -> None:
+        """Fix what is taken from each column and what it is divided by: (region_dim,) each."""
+        self.mean.copy_(mean)
+        self.deviation.copy_(deviation.clamp_min(1e-6))
+
     def forward(self, regions: Tensor) -> Tensor:
         """(N, R, region_dim) to (N, R, dim)."""
+        if self.standardised:
+            regions = (regions - self.mean) / self.deviation
         regions = self.dropout(regions)
         projected: Tensor = self.linear(regions)
         if self.perceptron is not None:

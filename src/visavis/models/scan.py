@@ -49,6 +49,7 @@ class ScanConfig:
     aggregation: Aggregation = "LogSumExp"
     feature_norm: FeatureNorm = "clipped_l2norm"
     region_dropout: float = 0.0
+    standardise_regions: bool = False  # centre and scale the columns, fitted on training images
     weight_normalised: bool = False
     normalise_images: bool = True
     normalise_sentences: bool = True
@@ -66,6 +67,7 @@ class Scan(nn.Module):
             config.dim,
             weight_normalised=config.weight_normalised,
             dropout=config.region_dropout,
+            standardised=config.standardise_regions,
         )
         self.text = TextEncoder(config.text, vocab_size=config.vocab_size, dim=config.dim)
 

@@ -39,6 +39,7 @@ class VseConfig:
     sentence_pooling: Literal["last", "mean", "max"] = "last"  # the paper: state at the last word
     measure: Literal["cosine", "order"] = "cosine"  # order: Vendrov et al. 2016, eq. 1
     region_dropout: float = 0.0
+    standardise_regions: bool = False  # centre and scale the columns, fitted on training images
     region_hidden: int = 0  # units of a perceptron beside the linear map; the paper has none
     region_groups: tuple[int, ...] = ()  # sizes of groups, each with its own projection
     normalise_images: bool = True
@@ -60,6 +61,7 @@ class Vse(nn.Module):
                 config.region_dim,
                 config.dim,
                 dropout=config.region_dropout,
+                standardised=config.standardise_regions,
                 hidden=config.region_hidden,
             )
             for _ in config.region_groups or (0,)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from visavis.data.batching import PairSource
 from visavis.data.corpus import Corpus
@@ -22,11 +23,13 @@ from visavis.data.tokenizer import Tokenizer, WordTokenizer
 from visavis.data.vocabulary import Vocabulary
 from visavis.data.wordpiece import WordPieceTokenizer
 from visavis.errors import RecipeError
+from visavis.layers.regions import RegionProjection
 from visavis.models import model_class
 from visavis.models.pretrained import Pretrained
 from visavis.recipes.recipe import Recipe, TokenizerConfig
 
 ALL = "all"  # stands for every split
+FITTED = 500  # images that centre and scale of region vectors are fitted on
 PIECES = 32  # longest sentence of a language model, its end marks included
 
 
@@ -97,6 +100,7 @@ def assemble(recipe: Recipe, material: Material) -> Assembly:
     torch.manual_seed(recipe.train.seed)
     config = recipe.model_config(region_dim=material.features.dim, vocab_size=tokenizer.vocab_size)
     model = model_class(recipe.model_name)(config)
+    _standardise(model, training, material.features)
     pretrained = Pretrained(
         recipe.model_name,
         model,
@@ -107,6 +111,18 @@ def assemble(recipe: Recipe, material: Material) -> Assembly:
     texts = pretrained_texts(pretrained, training.sentence_texts)
     source = PairSource(training, material.features, texts)
     return Assembly(pretrained, material, source, selection, report)
+
+
+def _standardise(model: nn.Module, training: Corpus, features: Features) -> None:
+    """Fit centre and scale of region vectors, for models that ask for it, on training images."""
+    projections = [m for m in model.modules() if isinstance(m, RegionProjection) and m.standardised]
+    if not projections or training.rows is None:
+        return
+    spread = np.linspace(0, len(training.rows) - 1, min(FITTED, len(training.rows))).astype(int)
+    batch = features.read(training.rows[spread])
+    real = batch.regions[batch.mask]  # (regions, D)
+    for projection in projections:
+        projection.standardise(real.mean(dim=0), real.std(dim=0))
 
 
 def hold_out(training: Corpus, count: int) -> tuple[Corpus, Corpus]:
