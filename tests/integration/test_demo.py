@@ -109,5 +109,5 @@ def test_the_command_tells_where_to_look(visavis: Visavis, done: Demo, folder: P
 def test_the_command_as_json(visavis: Visavis, folder: Path) -> None:
     told = visavis("demo", "-o", folder, "--json")
     assert told.code == 0
-    assert [entry["name"] for entry in told.json["evaluations"]] == ["run", "bag of words"]
+    assert [entry["name"] for entry in told.json["evaluations"]] == ["scan", "bag of words"]
     assert told.json["sheets"] == [str(folder / "sheet.html"), str(folder / "sheet.png")]

@@ -258,3 +258,14 @@ def test_held_out_images_take_the_place_of_the_selection_split() -> None:
     assert len(assembly.selection.image_ids) == 4
     assert len(assembly.source.corpus.image_ids) == 20
     assert set(assembly.report.image_splits) == {"test"}
+
+
+@pytest.mark.parametrize("data", [{"report": "train"}, {"select": "train"}])
+def test_figures_on_training_images_are_refused(data: dict[str, str]) -> None:
+    with pytest.raises(RecipeError, match="'train' is trained on; figures need unseen images"):
+        parse_recipe({"source": "", "model": {"name": "vse"}, "data": {"corpus": "x", **data}})
+
+
+def test_held_out_images_may_come_from_train() -> None:
+    data = {"corpus": "x", "select": "train", "hold_out": 5}
+    assert parse_recipe({"source": "", "model": {"name": "vse"}, "data": data}).data.hold_out == 5

@@ -95,7 +95,8 @@ def run_demo(
         pointing = _pointing(gallery, test, folder / "scenes")
         sheet = example_sheet(gallery, test)
         sheets = tuple(write_sheet(sheet, folder / name) for name in ("sheet.html", "sheet.png"))
-    return Demo(outcome.evaluation, baseline, pointing, sheets, stages.seconds)
+    found = replace(outcome.evaluation, name=recipe.model_name)
+    return Demo(found, baseline, pointing, sheets, stages.seconds)
 
 
 def demo_recipe() -> Recipe:

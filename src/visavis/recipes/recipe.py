@@ -31,6 +31,10 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.hold_out < 0:
             raise ValueError(f"hold_out must be at least 0, got {self.hold_out}")
+        used = {"report": self.report} | ({} if self.hold_out else {"select": self.select})
+        for key, split in used.items():
+            if split in self.train:
+                raise ValueError(f"{key}: {split!r} is trained on; figures need unseen images")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -256,7 +256,9 @@ class Trainer:
         log.write(
             "validation", position.step, {"epoch": position.epoch, **metrics, "seconds": seconds}
         )
-        progress.say(f"epoch {position.epoch + 1}: rsum {rsum:.1f}, best {position.best_rsum:.1f}")
+        told = f"epoch {position.epoch + 1}: rsum {rsum:.1f}, best {position.best_rsum:.1f}"
+        progress.say(told)
+        logger.info(told)
         position.epoch, position.batch = position.epoch + 1, 0
 
     def _save(self) -> None:
