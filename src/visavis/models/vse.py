@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from visavis.layers.gru import last_word
 from visavis.layers.norm import l2norm
-from visavis.layers.pooling import masked_max, masked_mean
+from visavis.layers.pooling import Pooling, pool
 from visavis.layers.regions import RegionProjection
 from visavis.layers.text import TextConfig, TextEncoder
 from visavis.types import Encoded, ImageBatch, Scores, SentenceBatch
@@ -35,7 +35,7 @@ class VseConfig:
     vocab_size: int
     dim: int = 1024  # joint space
     text: TextConfig = field(default_factory=lambda: TextConfig(bidirectional=False))
-    image_pooling: Literal["mean", "max"] = "mean"
+    image_pooling: Pooling = "mean"
     sentence_pooling: Literal["last", "mean", "max"] = "last"  # the paper: state at the last word
     measure: Literal["cosine", "order"] = "cosine"  # order: Vendrov et al. 2016, eq. 1
     region_dropout: float = 0.0
@@ -70,10 +70,10 @@ class Vse(nn.Module):
 
     def encode_images(self, images: ImageBatch) -> Encoded:
         """f(i) = W_f phi(i), of unit length (eq. 1)."""
-        pool = masked_mean if self.config.image_pooling == "mean" else masked_max
+        how = self.config.image_pooling
         vectors = torch.stack(
             [
-                pool(project(images.regions[:, part]), images.mask[:, part])
+                pool(project(images.regions[:, part]), images.mask[:, part], how)
                 for project, part in zip(self.project, self._groups(), strict=True)
             ]
         ).sum(dim=0)  # (N, D)
@@ -89,10 +89,8 @@ class Vse(nn.Module):
         words = self.text(sentences)  # (M, W, D)
         if self.config.sentence_pooling == "last":
             vectors = last_word(words, sentences.mask)
-        elif self.config.sentence_pooling == "mean":
-            vectors = masked_mean(words, sentences.mask)
         else:
-            vectors = masked_max(words, sentences.mask)
+            vectors = pool(words, sentences.mask, self.config.sentence_pooling)
         return self._one_token(l2norm(vectors))
 
     def _one_token(self, vectors: Tensor) -> Encoded:
