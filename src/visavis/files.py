@@ -11,9 +11,13 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from visavis.errors import DataError, StorageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @contextlib.contextmanager
@@ -83,6 +87,30 @@ def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def mapped_matrix(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """An unfilled float32 matrix that lies in a file: the system keeps in memory what is in use.
+
+    One of before under the same path that is still in use keeps its own file.
+
+    Raises:
+        StorageError: the disk is full or the folder cannot be written.
+    """
+    from numpy.lib.format import open_memmap
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        mapped: NDArray[np.float32] = open_memmap(path, mode="w+", dtype="float32", shape=shape)
+        # Disk space is taken now: a full disk would kill the process at a later write.
+        if hasattr(os, "posix_fallocate"):
+            with path.open("r+b") as stream:
+                os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        _remove(path)
+        raise storage_error(path, error) from error
+    return mapped
 
 
 def _sync(path: Path) -> None:

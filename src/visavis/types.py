@@ -155,3 +155,37 @@ class Matcher(Protocol):
     def score_pairs(self, images: Encoded, sentences: Encoded) -> Scores:
         """Row p of one with row p of the other: (P,)."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingStep:
+    """A training batch, what the model made of it, and when: row p of both sides is a pair."""
+
+    images: ImageBatch  # N of them; an image with two sentences in the batch stands in it twice
+    sentences: SentenceBatch  # N of them
+    encoded_images: Encoded  # float32, as scores are made of it
+    encoded_sentences: Encoded
+    positives: Tensor  # (N, N) bool, True on the diagonal and wherever else no negative may be
+    epoch: int  # counted from 0
+
+
+@runtime_checkable
+class OwnTerms(Protocol):
+    """A model that brings loss terms beside the ranking loss, as some papers do."""
+
+    def own_terms(self, step: TrainingStep) -> Mapping[str, Tensor]:
+        """Named scalars, already weighted, that are added to the ranking loss.
+
+        Called for every training batch, in full precision; the names stay the same, and none is
+        `loss` or `ranking`.
+        """
+        ...
+
+
+@runtime_checkable
+class ComparesSentences(Protocol):
+    """A model that learned how alike two sentences are, as MTFN's S_TT."""
+
+    def text_vectors(self, sentences: Encoded) -> tuple[Tensor, Tensor]:
+        """Two (M, P) matrices: S_TT(T, T') rises with the product of row T and row T'."""
+        ...

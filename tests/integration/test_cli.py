@@ -221,7 +221,12 @@ def test_search_prints_a_score_and_a_file_on_a_line(
     words = ("search", "a red circle", "-m", run_folder, "-i", photos, "-t", "2")
     said, told = visavis(*words), visavis(*words, "--json").json
     assert (said.code, said.err) == (0, "")
-    assert said.lines == [f"{entry['score']:.3f}\t{entry['picture']}" for entry in told]
+    scores, pictures = zip(*(line.split("\t") for line in said.lines), strict=True)
+    assert list(pictures) == [entry["picture"] for entry in told]
+    # Both are rounded: to three and to four digits.
+    assert [float(score) for score in scores] == pytest.approx(
+        [entry["score"] for entry in told], abs=6e-4
+    )
 
 
 def test_search_prints_only_files_when_asked(

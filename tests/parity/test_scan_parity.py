@@ -89,9 +89,9 @@ def test_no_score_case_is_missing() -> None:
 def test_training_loss_and_gradients_equal_the_original(name: str) -> None:
     case = load_case(name)
     images, sentences = encoded(case)
-    scores = score_stripe(scan_of(case.options), images, sentences, affinities=200).i2t
+    scores = score_stripe(scan_of(case.options), images, sentences, budget_bytes=3200)
     loss = hardest_hinge if case.options["max_violation"] else sum_hinge
-    value = loss(scores, torch.eye(len(scores), dtype=torch.bool), case.options["margin"])
+    value = loss(scores, torch.eye(len(scores.i2t)).bool(), case.options["margin"])
     torch.testing.assert_close(value, case["output.loss"], atol=0, rtol=1e-5)
     value.backward()
     torch.testing.assert_close(images.tokens.grad, case["grad.regions"], atol=1e-4, rtol=0)
@@ -127,7 +127,7 @@ def test_three_training_steps_equal_the_original() -> None:
     positives = torch.eye(len(regions), dtype=torch.bool)
     for step in range(case.options["steps"]):
         sentences = model.encode_sentences(SentenceBatch(case["input.tokens"], mask))
-        scores = model.score(model.encode_images(images), sentences).i2t
+        scores = model.score(model.encode_images(images), sentences)
         loss = hardest_hinge(scores, positives, case.options["margin"])
         torch.testing.assert_close(loss, case["output.losses"][step], atol=0, rtol=1e-4)
         optimiser.zero_grad()

@@ -8,8 +8,12 @@ import sys
 
 import pytest
 
+from visavis import __version__
+
 HEAVY = ("torch", "transformers", "skimage", "scipy", "numpy", "accelerate", "PIL", "onnxruntime")
-VERBS = ("train", "evaluate", "search", "caption", "extract", "data", "demo", "doctor")
+VERBS = (
+    "train", "evaluate", "search", "caption", "explain", "extract", "convert", "data", "demo", "doctor",
+)  # fmt: skip
 SCRIPT = """
 import sys
 from visavis.cli.main import main
@@ -58,3 +62,10 @@ def test_help_names_the_environment_variables() -> None:
     text, _, _ = helped("search")
     assert "VISAVIS_DATA" in text
     assert "VISAVIS_WEIGHTS" in text
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "visavis", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == __version__

@@ -116,6 +116,21 @@ class Scan(nn.Module):
         relevance = attended_cosine_pairs(queries, sources, self._weigh)  # (P, Q)
         return Scores.shared(self._aggregate(relevance, queries.mask))
 
+    def pair_bytes(self, regions: int, words: int) -> int:
+        """Memory of a pair while it is scored: affinities, weights and two products of them.
+
+        The equations build attended vectors as well, and multiply them with the queries.
+        """
+        affinities = 4 * regions * words
+        if not self.config.plain:
+            return 4 * affinities
+        queries = words if self.config.direction == "t2i" else regions
+        return 4 * (affinities + 2 * queries * self.config.dim)
+
+    def pair_flops(self, regions: int, words: int) -> int:
+        """Operations that depend on the pair and that no algebra spares: its affinities."""
+        return 2 * regions * words * self.config.dim
+
     def _aggregate(self, relevance: Tensor, mask: Tensor) -> Tensor:
         return aggregate(relevance, mask, self.config.aggregation, self.config.lambda_lse)
 

@@ -116,3 +116,11 @@ class Vse(nn.Module):
         if self.config.measure == "cosine":
             return Scores.shared((f * g).sum(dim=1))
         return Scores.shared(-(g - f).clamp_min(0).square().sum(dim=1).sqrt())
+
+    def pair_bytes(self, regions: int, words: int) -> int:
+        """Memory of a pair while it is scored: its score, or a difference of two vectors, twice."""
+        return 4 if self.config.measure == "cosine" else 2 * 4 * self.config.dim
+
+    def pair_flops(self, regions: int, words: int) -> int:
+        """Operations of a pair: a product and a sum for each column; one more for a difference."""
+        return (2 if self.config.measure == "cosine" else 3) * self.config.dim

@@ -2,21 +2,31 @@
 
 Blocks never change a score. Sentences are visited in order of length, so that a block holds hardly
 any padding: on captions of natural length this halves the work of a cross-attention scorer, and
-blocks of about a million affinities stay in cache, which saves as much again.
+blocks of about a million affinities stay in cache, which saves as much again. What a pair costs is
+the model's to say (`visavis.scoring.budget`).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from visavis.files import storage_error
+from visavis.scoring.budget import (
+    LIMIT_BYTES,
+    block_sizes,
+    bytes_of_pair,
+    rows_within,
+    stripe_rows,
+    used_lengths,
+)
 from visavis.types import Encoded, Matcher, Scores
 
 RAM_BYTES = 2**30  # larger score matrices are kept in a file
@@ -26,8 +36,16 @@ RAM_BYTES = 2**30  # larger score matrices are kept in a file
 class Block:
     """How much is scored at once. The scores do not depend on it."""
 
-    rows: int = 128  # images
-    affinities: int = 2**20  # region-word products: a few megabytes, which stay in cache
+    rows: int = 128  # images, at most: fewer when one sentence with all of them is too much
+    budget_bytes: int = 2**24  # temporaries of a block: what a processor's cache holds
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            raise ValueError(f"rows must be at least 1, got {self.rows}")
+        if not 1 <= self.budget_bytes <= LIMIT_BYTES // 2:
+            raise ValueError(
+                f"budget_bytes must be 1 to {LIMIT_BYTES // 2}, got {self.budget_bytes}"
+            )
 
 
 BLOCK = Block()
@@ -38,43 +56,101 @@ def score_stripe(
     images: Encoded,
     sentences: Encoded,
     *,
-    affinities: int = BLOCK.affinities,
+    budget_bytes: int = BLOCK.budget_bytes,
+    recompute: bool = False,
 ) -> Scores:
     """Scores of a few images with all sentences, (N, M), with gradients.
 
     Args:
         model: scores each block.
-        images: as many as a block may have rows.
+        images: any number; they are divided when one sentence with all of them is too much.
         sentences: any number, in any order.
-        affinities: the most region-word products computed at once.
+        budget_bytes: the most temporaries of a block; a block of one pair may need more.
+        recompute: score each block again in the backward pass instead of keeping what its
+            gradient needs. Between the passes only inputs and scores are kept; gradients are the
+            same, random draws included.
     """
-    lengths = sentences.mask.sum(dim=1)
+    if not len(sentences) or not len(images):
+        return Scores.shared(images.tokens.new_zeros(len(images), len(sentences)))
+    lengths = used_lengths(sentences)
     order = lengths.argsort(stable=True)
-    if not len(order) or not len(images):
-        return Scores.shared(images.tokens.new_zeros(len(images), len(order)))
-    parts: list[Scores] = []
-    start = 0
-    while start < len(order):
-        stop = _block_end(lengths[order], start, max(1, affinities // images.mask.numel()))
-        block = sentences.select(order[start:stop]).trimmed()
-        parts.append(model.score(images, block))
-        start = stop
-    return _restored(parts, order)
-
-
-def _block_end(lengths: Tensor, start: int, words: int) -> int:
-    """End of the longest run from `start` whose padded size stays within `words`."""
-    sizes = (torch.arange(len(lengths) - start, device=lengths.device) + 1) * lengths[start:]
-    fitting = int((sizes <= words).sum())  # sizes rise, as the lengths do
-    return start + max(1, fitting)
-
-
-def _restored(parts: list[Scores], order: Tensor) -> Scores:
+    costs = _costs(model, images.mask.shape[1], lengths[order])
+    rows = rows_within(costs, len(images), budget_bytes)
+    sizes = block_sizes(costs, rows, budget_bytes)
+    score = _scored_again if recompute and torch.is_grad_enabled() else _scored
+    groups = _split(images, [part.stop - part.start for part in _slices(len(images), rows)])
+    columns = [
+        _joined([score(model, group, block) for group in groups], dim=0)
+        for block in _ordered(sentences, order, sizes)
+    ]
     back = order.argsort()
-    i2t = torch.cat([part.i2t for part in parts], dim=1)[:, back]
-    if not parts[0].decoupled:
-        return Scores.shared(i2t)
-    return Scores(i2t, torch.cat([part.t2i for part in parts], dim=1)[:, back])
+    i2t, *t2i = (scores[:, back] for scores in _joined(columns, dim=1))
+    return Scores(i2t, t2i[0]) if t2i else Scores.shared(i2t)
+
+
+def _costs(model: Matcher, regions: int, lengths: Tensor) -> list[int]:
+    """Bytes of a pair with each sentence, asking once for each length."""
+    numbers = lengths.tolist()
+    known = {length: bytes_of_pair(model, regions, length) for length in set(numbers)}
+    return [known[length] for length in numbers]
+
+
+def _ordered(sentences: Encoded, order: Tensor, sizes: Sequence[int]) -> Iterator[Encoded]:
+    """The sentences in an order, in groups of some sizes, without needless padding."""
+    if torch.is_grad_enabled():
+        # Sorted once and split: the gradients of all blocks are then joined once. Picking each
+        # block's sentences by itself would add up a gradient of full size for every block.
+        groups: Iterable[Encoded] = _split(sentences.select(order), sizes)
+    else:  # there may be too many sentences for a second copy
+        groups = (sentences.select(part) for part in torch.split(order, list(sizes)))
+    return (group.trimmed() for group in groups)
+
+
+def _split(items: Encoded, sizes: Sequence[int]) -> list[Encoded]:
+    parts = [torch.split(tensor, list(sizes)) for tensor in _tensors(items)]
+    return [_rebuilt(items, tensors) for tensors in zip(*parts, strict=True)]
+
+
+def _tensors(items: Encoded) -> list[Tensor]:
+    pooled = [] if items.pooled is None else [items.pooled]
+    return [items.tokens, items.mask, *pooled, *items.extra.values()]
+
+
+def _rebuilt(like: Encoded, tensors: Iterable[Tensor]) -> Encoded:
+    """The inverse of `_tensors`."""
+    rest = iter(tensors)
+    return Encoded(
+        tokens=next(rest),
+        mask=next(rest),
+        pooled=None if like.pooled is None else next(rest),
+        extra={key: next(rest) for key in like.extra},
+    )
+
+
+def _scored(model: Matcher, images: Encoded, sentences: Encoded) -> tuple[Tensor, ...]:
+    """One matrix, or one for each direction of a decoupled model."""
+    found = model.score(images, sentences)
+    return (found.i2t, found.t2i) if found.decoupled else (found.i2t,)
+
+
+def _scored_again(model: Matcher, images: Encoded, sentences: Encoded) -> tuple[Tensor, ...]:
+    """`_scored`, with all that lies between inputs and scores computed again for gradients."""
+    left, right = _tensors(images), _tensors(sentences)
+
+    def score(*tensors: Tensor) -> tuple[Tensor, ...]:
+        return _scored(
+            model,
+            _rebuilt(images, tensors[: len(left)]),
+            _rebuilt(sentences, tensors[len(left) :]),
+        )
+
+    found: tuple[Tensor, ...] = checkpoint(score, *left, *right, use_reentrant=False)
+    return found
+
+
+def _joined(parts: Sequence[tuple[Tensor, ...]], *, dim: int) -> tuple[Tensor, ...]:
+    """Blocks beside or below each other, for each matrix."""
+    return tuple(torch.cat(matrices, dim=dim) for matrices in zip(*parts, strict=True))
 
 
 @torch.inference_mode()
@@ -100,8 +176,10 @@ def score_matrix(
     shape = (len(images), len(sentences))
     i2t: Tensor | None = None
     t2i: Tensor | None = None
-    for part in _slices(len(images), block.rows):
-        stripe = score_stripe(model, images.select(part), sentences, affinities=block.affinities)
+    for part in _slices(len(images), stripe_rows(block.rows, len(sentences))):
+        stripe = score_stripe(
+            model, images.select(part), sentences, budget_bytes=block.budget_bytes
+        )
         if i2t is None:
             i2t = _allocate(shape, folder, "i2t")
             t2i = _allocate(shape, folder, "t2i") if stripe.decoupled else i2t
@@ -140,11 +218,11 @@ def _reserve(path: Path) -> None:
 
 @torch.inference_mode()
 def score_aligned(
-    model: Matcher, images: Encoded, sentences: Encoded, *, affinities: int = BLOCK.affinities
+    model: Matcher, images: Encoded, sentences: Encoded, *, budget_bytes: int = BLOCK.budget_bytes
 ) -> Scores:
     """Row p of one side with row p of the other, in blocks: (P,) float32 on the CPU."""
-    each = images.mask.shape[1] * sentences.mask.shape[1]
-    size = max(1, affinities // max(1, each))
+    each = bytes_of_pair(model, images.mask.shape[1], sentences.mask.shape[1])
+    size = max(1, budget_bytes // each)
     parts = [
         model.score_pairs(images.select(part), sentences.select(part).trimmed())
         for part in _slices(len(images), size)
