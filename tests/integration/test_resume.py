@@ -137,41 +137,44 @@ def forked(work: Callable[[], None]) -> int:
     return os.waitpid(process, 0)[1]
 
 
-def kill_all(folder: Path) -> None:
-    for name, kills in KILLS.items():
+Kills = dict[str, list[Callable[[], None]]]
+
+
+def kill_all(folder: Path, train_in: Callable[[Path], None], kills_of: Kills) -> None:
+    for name, kills in kills_of.items():
         for number, install in enumerate(kills):
 
             def work(install: Callable[[], None] = install, name: str = name) -> None:
                 install()
-                run(folder / name)
+                train_in(folder / name)
 
             status = forked(work)
             if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
                 sys.exit(f"{name}: kill {number} did not come, status {status}")
 
 
-def resume_all(folder: Path) -> None:
-    for name in KILLS:
-        if forked(lambda name=name: run(folder / name)) != 0:  # type: ignore[misc]
+def resume_all(folder: Path, train_in: Callable[[Path], None], kills_of: Kills) -> None:
+    for name in kills_of:
+        if forked(lambda name=name: train_in(folder / name)) != 0:  # type: ignore[misc]
             sys.exit(f"{name}: the resumed run failed")
 
 
-def program(mode: str, folder: Path) -> None:
+def program(mode: str, folder: Path, train_in: Callable[[Path], None], kills_of: Kills) -> None:
     torch.set_num_threads(1)
     os.fsync = lambda _: None  # a kill, unlike a power cut, loses nothing that was written
     for slow in ("torch._dynamo", "tensorboardX.summary", "visavis.models.scan"):
         importlib.import_module(slow)  # once, and not in each of the forks
     if mode == "whole":
-        run(folder)
+        train_in(folder)
     elif mode == "kill":
-        kill_all(folder)
+        kill_all(folder, train_in, kills_of)
     else:
-        resume_all(folder)
+        resume_all(folder, train_in, kills_of)
 
 
-def call(mode: str, folder: Path) -> None:
+def call(mode: str, folder: Path, module: str = "tests.integration.test_resume") -> None:
     subprocess.run(
-        [sys.executable, "-m", "tests.integration.test_resume", mode, str(folder)],
+        [sys.executable, "-m", module, mode, str(folder)],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         check=True,
@@ -269,4 +272,4 @@ def test_nothing_unfinished_is_left(runs: Path, name: str) -> None:
 
 
 if __name__ == "__main__":
-    program(sys.argv[1], Path(sys.argv[2]))
+    program(sys.argv[1], Path(sys.argv[2]), run, KILLS)

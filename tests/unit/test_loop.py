@@ -20,10 +20,12 @@ from visavis.losses.hinge import hardest_hinge
 from visavis.models import model_class
 from visavis.training.checkpoint import load_state, states
 from visavis.training.config import ObjectiveConfig, ScheduleConfig, TrainConfig
+from visavis.training.freeze import freeze
 from visavis.training.log import read_metrics
-from visavis.training.loop import Hooks, Result, Trainer
+from visavis.training.loop import Hooks, Trainer
 from visavis.training.objective import CollapseWatch
-from visavis.types import ImageBatch, SentenceBatch
+from visavis.training.position import Result
+from visavis.types import ImageBatch, SentenceBatch, TrainingStep
 
 MATERIAL = tiny_material()
 BATCHES = 48 // 7  # of an epoch of the tiny corpus
@@ -32,8 +34,8 @@ BATCHES = 48 // 7  # of an epoch of the tiny corpus
 def small_model(seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     words = tiny_tokenizer(MATERIAL.corpus.split("train")).vocab_size
-    sizes = {"region_dim": MATERIAL.features.dim, "vocab_size": words}
-    model: nn.Module = model_class("scan")(tiny_recipe().model_config(**sizes))
+    settings = tiny_recipe().model_config(region_dim=MATERIAL.features.dim, vocab_size=words)
+    model: nn.Module = model_class("scan")(settings)
     return model
 
 
@@ -141,7 +143,7 @@ def gradient(batches: list[list[int]], moved: Tensor | None = None) -> Tensor:
     for pairs in batches:
         pictures, texts, positives = Fixed(6).read(pairs)
         left, right = model.encode_images(pictures), model.encode_sentences(texts)
-        loss = hardest_hinge(model.score(left, right).i2t, positives, 0.2)
+        loss = hardest_hinge(model.score(left, right), positives, 0.2)
         (loss / len(batches)).backward()
     found: Tensor = model.project[0].linear.weight.grad
     return found
@@ -231,6 +233,13 @@ def test_a_figure_that_is_only_as_good_is_not_better(tmp_path: Path) -> None:
     _, result = train(tmp_path, judge)
     assert judge.best == [3.0]
     assert result.best_epoch == 0
+
+
+def test_the_last_epoch_is_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+    judge = Judge([5.0, 3.0, 3.0])
+    _, result = train(tmp_path, judge, epochs=3, keep="last")
+    assert judge.best == [5.0, 3.0, 3.0]
+    assert (result.best_epoch, result.best_rsum) == (2, 3.0)
 
 
 def test_training_stops_when_validations_get_no_better(tmp_path: Path) -> None:
@@ -362,6 +371,146 @@ def test_normal_training_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureF
         result = trainer.run(show_progress=False)
     assert not result.collapsed
     assert caplog.text == ""
+
+
+class WithTerms(nn.Module):
+    """The tiny model with two terms of its own, the second of which grows with the epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner: Any = tiny_model("vse")
+        for name in ("encode_images", "encode_sentences", "score", "score_pairs"):
+            setattr(self, name, getattr(self.inner, name))
+
+    def own_terms(self, step: TrainingStep) -> Mapping[str, Tensor]:
+        weight = self.inner.project[0].linear.weight
+        return {"length": 0.1 * weight.square().sum(), "late": torch.tensor(1.0 * step.epoch)}
+
+
+def test_own_terms_are_minimised_and_logged_beside_the_loss(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(
+        "visavis.training.loop.make_optimizer", lambda config, weights: Plain(weights, lr=1.0)
+    )
+    model = WithTerms()
+    weight = model.inner.project[0].linear.weight
+    before = weight.detach().clone()
+    values = config(epochs=2, batch_size=4, clip_norm=0.0)
+    hooks = Judge([1.0] * 2).hooks
+    Trainer(model, Fixed(4), values, ObjectiveConfig(), hooks, tmp_path).run(show_progress=False)
+    first, second = lines(tmp_path, "train")
+    assert list(first) == ["event", "step", "epoch", "loss", "ranking", "length", "late", "lr"]
+    for epoch, line in enumerate((first, second)):
+        assert line["loss"] == pytest.approx(line["ranking"] + line["length"] + line["late"])
+        assert line["late"] == epoch
+    assert first["length"] == pytest.approx(0.1 * before.square().sum().item(), rel=1e-4)
+    # The first step, by hand: the gradient of the ranking loss and that of 0.1 |W|^2.
+    stepped = before - gradient([[0, 1, 2, 3]]) - 0.2 * before
+    assert second["length"] == pytest.approx(0.1 * stepped.square().sum().item(), rel=1e-4)
+
+
+def test_a_run_without_own_terms_logs_the_loss_alone(tmp_path: Path) -> None:
+    train(tmp_path, epochs=1)
+    assert list(lines(tmp_path, "train")[0]) == ["event", "step", "epoch", "loss", "lr"]
+
+
+def test_the_collapse_is_looked_for_in_the_ranking_term_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[float] = []
+
+    def see(self: CollapseWatch, loss: float, batch_size: int) -> bool:
+        seen.append(loss)
+        return False
+
+    monkeypatch.setattr(CollapseWatch, "see", see)
+    hooks = Judge([1.0]).hooks
+    values = config(epochs=1, batch_size=4)
+    trainer = Trainer(WithTerms(), Fixed(8), values, ObjectiveConfig(), hooks, tmp_path)
+    trainer.run(show_progress=False)
+    assert seen == [line["ranking"] for line in lines(tmp_path, "train")]
+
+
+def test_lines_and_messages_name_the_stage(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge = Judge([3.0])
+    hooks = Hooks(validate=judge.validate, save_best=judge.save_best, stage="second")
+    values = config(epochs=1)
+    source = tiny_source(MATERIAL)
+    with caplog.at_level(logging.INFO):
+        Trainer(small_model(), source, values, ObjectiveConfig(), hooks, tmp_path).run(
+            show_progress=True
+        )
+    found = read_metrics(tmp_path / "metrics.jsonl")
+    assert {line["stage"] for line in found} == {"second"}
+    assert "second, epoch 1: rsum 3.0, best 3.0" in caplog.text
+    assert "second, epoch 1 loss" in capsys.readouterr().err
+
+
+def test_the_averages_are_validated_and_kept_and_training_goes_on_with_its_own(
+    tmp_path: Path,
+) -> None:
+    plain, averaged = tmp_path / "plain", tmp_path / "averaged"
+    seen: list[Tensor] = []
+
+    class Looking(Judge):
+        def validate(self, model: nn.Module) -> Mapping[str, float]:
+            seen.append(torch.cat([weight.detach().flatten() for weight in model.parameters()]))
+            return super().validate(model)
+
+        def save_best(self, model: nn.Module, metrics: Mapping[str, float]) -> None:
+            now = torch.cat([weight.detach().flatten() for weight in model.parameters()])
+            assert torch.equal(now, seen[-1])
+            super().save_best(model, metrics)
+
+    weights = {}
+    for folder, average in ((plain, 0.0), (averaged, 0.9)):
+        torch.manual_seed(0)
+        trainer, _ = train(folder, Looking([1.0, 2.0]), average=average)
+        weights[folder] = [weight.detach() for weight in trainer.model.parameters()]
+    for own, other in zip(weights[plain], weights[averaged], strict=True):
+        assert torch.equal(own, other)  # validating the averages changes nothing of the training
+    assert not torch.equal(seen[1], seen[3])
+    state = load_state(states(averaged / "states")[-1])
+    kept = [state["average"][name] for name, _ in small_model().named_parameters()]
+    assert torch.equal(torch.cat([weight.flatten() for weight in kept]), seen[3])
+    assert "average" not in load_state(states(plain / "states")[-1])
+
+
+def test_a_resumed_average_is_equal_to_the_bit(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    train(tmp_path / "whole", epochs=2, average=0.9, checkpoint_steps=2)
+    torch.manual_seed(0)
+    train(tmp_path / "cut", epochs=1, average=0.9, checkpoint_steps=2)
+    train(tmp_path / "cut", epochs=2, average=0.9, checkpoint_steps=2)
+    found, expected = (
+        load_state(states(tmp_path / name / "states")[-1]) for name in ("cut", "whole")
+    )
+    for part in ("average", "model"):
+        assert found[part].keys() == expected[part].keys()
+        assert all(torch.equal(found[part][name], expected[part][name]) for name in expected[part])
+
+
+def test_a_state_without_averages_is_refused_when_they_are_wanted(tmp_path: Path) -> None:
+    train(tmp_path, epochs=1)
+    with pytest.raises(CheckpointError, match="the state of another model"):
+        train(tmp_path, epochs=2, average=0.9)
+
+
+def test_frozen_weights_stay_as_they_were(tmp_path: Path) -> None:
+    model = small_model()
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    freeze(model, ["text"], "a test")
+    hooks = Judge([1.0] * 2).hooks
+    values = config(weight_decay=0.1, optimizer="adamw")
+    source = tiny_source(MATERIAL)
+    Trainer(model, source, values, ObjectiveConfig(), hooks, tmp_path).run(show_progress=False)
+    moved = {
+        name for name, weight in model.state_dict().items() if not torch.equal(weight, before[name])
+    }
+    assert moved == {name for name in before if not name.startswith("text")}
 
 
 def test_too_few_pairs_for_a_batch_are_refused(tmp_path: Path) -> None:

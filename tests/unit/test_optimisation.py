@@ -97,6 +97,44 @@ def test_weight_decay_is_in_the_gradient_of_adam_and_beside_it_in_adamw(
     assert weight.item() == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize(("nesterov", "expected"), [(False, [0.9, 0.75]), (True, [0.85, 0.675])])
+def test_sgd_with_momentum_by_hand(nesterov: bool, expected: list[float]) -> None:
+    # A gradient of 1 and a momentum of 0.5: the velocity is 1, then 1.5; Nesterov's step is the
+    # gradient and half the velocity, 1.5, then 1.75.
+    weight = nn.Parameter(torch.ones(1))
+    config = TrainConfig(optimizer="sgd", lr=0.1, momentum=0.5, nesterov=nesterov)
+    optimizer = make_optimizer(config, [weight])
+    found = []
+    for _ in range(2):
+        weight.grad = torch.ones(1)
+        optimizer.step()
+        found.append(weight.item())
+    assert found == pytest.approx(expected)
+
+
+def test_weight_decay_of_sgd_is_in_the_gradient() -> None:
+    weight = nn.Parameter(torch.full((1,), 2.0))
+    optimizer = make_optimizer(TrainConfig(optimizer="sgd", lr=0.1, weight_decay=0.5), [weight])
+    weight.grad = torch.ones(1)
+    optimizer.step()
+    assert weight.item() == pytest.approx(2.0 - 0.1 * (1 + 0.5 * 2))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"momentum": 0.9}, "momentum is of sgd; leave it out with adam"),
+        ({"optimizer": "sgd", "nesterov": True}, "nesterov needs a momentum above 0"),
+        ({"optimizer": "sgd", "momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0"),
+        ({"average": 1.0}, r"average must be in \[0, 1\), got 1.0"),
+        ({"average": -0.5}, r"average must be in \[0, 1\), got -0.5"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(settings: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        TrainConfig(**settings)
+
+
 @pytest.mark.parametrize(
     ("config", "key", "value"),
     [

@@ -102,6 +102,44 @@ def test_what_a_recipe_leaves_out_has_a_default() -> None:
         ({"data": {"corpus": "x", "train": "train"}}, "data.train: expected a list, got str"),
         ({"data": {"corpus": "x", "hold_out": -5}}, "data: hold_out must be at least 0, got -5"),
         ({"source": 2018}, "source: expected str, got int 2018"),
+        ({"stages": {"name": "a"}}, "stages: expected a list, got dict"),
+        ({"stages": [{}]}, "stages[0].name: missing"),
+        ({"stages": [{"name": "a b"}]}, "stages[0]: name must be letters, digits, _ and -"),
+        ({"stages": [{"name": "../a"}]}, "stages[0]: name must be letters, digits, _ and -"),
+        ({"stages": [{"name": "a", "strat": "x"}]}, "stages[0].strat: unknown key; did you mean"),
+        ({"stages": [{"name": "a", "start": "x"}]}, "stages[0].start: 'x' is not a choice"),
+        (
+            {"stages": [{"name": "a"}, {"name": "a"}]},
+            "stages[1].name: 'a' is the name of two stages",
+        ),
+        (
+            {"stages": [{"name": "a", "freeze": ["text"], "only": ["project"]}]},
+            "stages[0]: freeze and only exclude each other",
+        ),
+        (
+            {"stages": [{"name": "a"}, {"name": "b", "train": {"lrr": 1}}]},
+            "stages[1].train.lrr: unknown key; did you mean 'lr'?",
+        ),
+        (
+            {"stages": [{"name": "a", "train": {"schedule": {"nam": "step"}}}]},
+            "stages[0].train.schedule.nam: unknown key; did you mean 'name'?",
+        ),
+        (
+            {"stages": [{"name": "a", "train": {"epochs": 0}}]},
+            "stages[0].train: epochs must be at least 1, got 0",
+        ),
+        (
+            {"stages": [{"name": "a", "objective": {"loss": "sum_hing"}}]},
+            "stages[0].objective.loss: no loss 'sum_hing'; did you mean 'sum_hinge'?",
+        ),
+        (
+            {"stages": [{"name": "a", "model": {"dimm": 3}}]},
+            "stages[0].model.dimm: unknown key; did you mean 'dim'?",
+        ),
+        (
+            {"stages": [{"name": "a", "model": {"name": "scan"}}]},
+            "stages[0].model.name: all stages train one model",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_refused(values: dict[str, Any], message: str) -> None:
@@ -132,6 +170,64 @@ def test_overrides_replace_values_and_are_read_as_yaml(tmp_path: Path) -> None:
     assert recipe.model["text"] == {"bidirectional": True}
     assert recipe.data.train == ("train", "restval")
     assert recipe.source == "a = b"
+
+
+STAGED = {**LEAST, "stages": [{"name": "one"}, {"name": "two", "train": {"lr": 0.5}}]}
+
+
+def test_a_stage_replaces_single_settings_and_keeps_the_others() -> None:
+    values = {
+        **LEAST,
+        "model": {"name": "vse", "dim": 16, "text": {"word_dim": 5, "dropout": 0.1}},
+        "objective": {"margin": 0.3},
+        "train": {"lr": 0.1, "schedule": {"name": "cosine", "warmup_steps": 7}},
+        "stages": [
+            {"name": "one", "model": {"text": {"dropout": 0.4}}},
+            {
+                "name": "two",
+                "objective": {"warmup_epochs": 2},
+                "train": {"optimizer": "sgd", "momentum": 0.9, "schedule": {"name": "constant"}},
+            },
+        ],
+    }
+    recipe = parse_recipe(values)
+    first, second = recipe.of_stage(0), recipe.of_stage(1)
+    assert first.model == {"name": "vse", "dim": 16, "text": {"word_dim": 5, "dropout": 0.4}}
+    assert first.train == recipe.train
+    assert second.model == recipe.model
+    assert (second.objective.margin, second.objective.warmup_epochs) == (0.3, 2)
+    assert (second.train.optimizer, second.train.momentum, second.train.lr) == ("sgd", 0.9, 0.1)
+    assert second.train.schedule == ScheduleConfig(name="constant", warmup_steps=7)
+    assert first.stages == ()
+
+
+def test_a_recipe_with_stages_can_be_written_and_read(tmp_path: Path) -> None:
+    recipe = parse_recipe(STAGED)
+    save_recipe(recipe, tmp_path / "again.yaml")
+    assert load_recipe(tmp_path / "again.yaml") == recipe
+
+
+def test_an_override_reaches_a_stage_by_its_name(tmp_path: Path) -> None:
+    path = written(tmp_path, yaml.safe_dump(STAGED))
+    recipe = load_recipe(path, ["stages.two.train.epochs=3", "train.epochs=5"])
+    assert recipe.of_stage(0).train.epochs == 5
+    assert recipe.of_stage(1).train.epochs == 3
+    assert recipe.of_stage(1).train.lr == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stages.tow.train.epochs=3", "--set: the list has nothing named 'tow'; did you mean"),
+        ("stages.two=3", "--set stages.two=3: stages is a list; name one of its entries"),
+        ("stages.two.name.x=3", "--set stages.two.name.x=3: name is a value, it has no keys"),
+        ("stages.two.train.epoch=3", "stages[1].train.epoch: unknown key; did you mean 'epochs'?"),
+    ],
+)
+def test_an_override_that_misses_a_stage_is_refused(
+    tmp_path: Path, override: str, message: str
+) -> None:
+    assert message in load_error(written(tmp_path, yaml.safe_dump(STAGED)), override)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Losses: score matrix and positives to one number. The table names them; training looks here."""
+"""Losses: scores and positives to one number. The table names them; training looks here."""
 
 from __future__ import annotations
 
@@ -9,12 +9,20 @@ from torch import Tensor
 
 from visavis.config import nearest
 from visavis.errors import RecipeError
+from visavis.types import Scores
 
-Loss = Callable[[Tensor, Tensor, float], Tensor]  # scores (N, M), positives (N, M), margin
+# Scores (N, N) with the pairs on the diagonal, positives (N, N), margin.
+Loss = Callable[[Scores, Tensor, float], Tensor]
 
 LOSSES = {
     "sum_hinge": "visavis.losses.hinge:sum_hinge",
     "hardest_hinge": "visavis.losses.hinge:hardest_hinge",
+    "sum_hinge_probability": "visavis.losses.bce:sum_hinge_probability",
+    "hardest_hinge_probability": "visavis.losses.bce:hardest_hinge_probability",
+    "hardest_bce": "visavis.losses.bce:hardest_bce",
+    "bce": "visavis.losses.bce:bce",
+    "hardest_bce_clamped": "visavis.losses.bce:hardest_bce_clamped",
+    "bce_clamped": "visavis.losses.bce:bce_clamped",
 }
 
 

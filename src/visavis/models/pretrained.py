@@ -187,9 +187,7 @@ def card(pretrained: Pretrained) -> str:
     lines = [
         f"# {pretrained.name}: image-sentence matching",
         "",
-        f"Trained with visavis {__version__}"
-        + (f" by the recipe `{details['recipe']}`" if "recipe" in details else "")
-        + (f" on {details['corpus']}." if "corpus" in details else "."),
+        _origin(details),
         "",
         f"- features: {pretrained.features.extractor} ({pretrained.features.digest})",
         f"- parameters: {sum(p.numel() for p in pretrained.model.parameters()):,}",
@@ -201,3 +199,15 @@ def card(pretrained: Pretrained) -> str:
     usage = "from visavis import Pretrained\nmodel = Pretrained.from_pretrained(FOLDER)"
     lines += ["", "```python", usage, "```", ""]
     return "\n".join(lines)
+
+
+def _origin(details: Mapping[str, Any]) -> str:
+    corpus = f" on {details['corpus']}." if "corpus" in details else "."
+    if "converted" in details:
+        published = details["converted"]
+        return (
+            f"Trained by the published code of {published['title']}{corpus} Converted by visavis "
+            f"{__version__} from `{published['file']}`."
+        )
+    recipe = f" by the recipe `{details['recipe']}`" if "recipe" in details else ""
+    return f"Trained with visavis {__version__}{recipe}{corpus}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 from collections.abc import Sequence
@@ -24,9 +25,14 @@ from visavis.data.vocabulary import Vocabulary
 from visavis.data.wordpiece import WordPieceTokenizer
 from visavis.errors import RecipeError
 from visavis.layers.regions import RegionProjection
+from visavis.layers.skip_thought import SkipThought
+from visavis.layers.skip_thought_files import load_skip_thoughts
+from visavis.layers.text import TextEncoder
 from visavis.models import model_class
 from visavis.models.pretrained import Pretrained
 from visavis.recipes.recipe import Recipe, TokenizerConfig
+
+logger = logging.getLogger("visavis.recipes")
 
 ALL = "all"  # stands for every split
 FITTED = 500  # images that centre and scale of region vectors are fitted on
@@ -96,14 +102,9 @@ def assemble(recipe: Recipe, material: Material) -> Assembly:
         selection = material.corpus.split(data.select)
     report = material.corpus.split(data.report)
     tokenizer = make_tokenizer(recipe.tokenizer, training)
-    random.seed(recipe.train.seed)
-    torch.manual_seed(recipe.train.seed)
-    config = recipe.model_config(region_dim=material.features.dim, vocab_size=tokenizer.vocab_size)
-    model = model_class(recipe.model_name)(config)
-    _standardise(model, training, material.features)
     pretrained = Pretrained(
         recipe.model_name,
-        model,
+        _model(recipe, tokenizer, training, material.features),
         tokenizer,
         material.features.identity,
         language_model=recipe.tokenizer.bert,
@@ -111,6 +112,43 @@ def assemble(recipe: Recipe, material: Material) -> Assembly:
     texts = pretrained_texts(pretrained, training.sentence_texts)
     source = PairSource(training, material.features, texts)
     return Assembly(pretrained, material, source, selection, report)
+
+
+def restarted(assembly: Assembly, recipe: Recipe) -> Assembly:
+    """The same data and tokenizer with a fresh model of a recipe, in batches as it wants them."""
+    known = assembly.pretrained
+    training, features = assembly.source.corpus, assembly.material.features
+    model = _model(recipe, known.tokenizer, training, features)
+    source = assembly.source.grouped(recipe.train.sentences_per_image)
+    return replace(assembly, pretrained=replace(known, model=model), source=source)
+
+
+def _model(recipe: Recipe, tokenizer: Tokenizer, training: Corpus, features: Features) -> nn.Module:
+    """An untrained model; the generators stand as the seed and its making left them."""
+    random.seed(recipe.train.seed)
+    torch.manual_seed(recipe.train.seed)
+    config = recipe.model_config(region_dim=features.dim, vocab_size=tokenizer.vocab_size)
+    model: nn.Module = model_class(recipe.model_name)(config)
+    _standardise(model, training, features)
+    _load_words(model, tokenizer)
+    return model
+
+
+def _load_words(model: nn.Module, tokenizer: Tokenizer) -> None:
+    """Published weights of a sentence encoder, where the model asks for them.
+
+    Raises:
+        RecipeError: sentences are not cut into words.
+        CheckpointError: the files cannot be used.
+    """
+    for module in model.modules():
+        if not isinstance(module, TextEncoder) or not module.config.weights:
+            continue
+        if not isinstance(tokenizer, WordTokenizer) or not isinstance(module.encoder, SkipThought):
+            raise RecipeError("model.text.weights: they are of words; set tokenizer.kind to word")
+        folder, words = Path(module.config.weights), tokenizer.vocabulary.words
+        known = load_skip_thoughts(module.encoder, folder, words)
+        logger.info("%s: vectors of %d of %d words", folder, known, len(words) - 1)
 
 
 def _standardise(model: nn.Module, training: Corpus, features: Features) -> None:
@@ -141,7 +179,8 @@ def make_tokenizer(config: TokenizerConfig, training: Corpus) -> Tokenizer:
         RecipeError: pieces without a language model.
     """
     if config.kind == "word":
-        vocabulary = Vocabulary.build(training.sentence_texts, threshold=config.threshold)
+        texts, kind = training.sentence_texts, config.vocabulary
+        vocabulary = Vocabulary.build(texts, threshold=config.threshold, kind=kind)
         return WordTokenizer(vocabulary, max_words=config.max_words or None)
     if not config.bert:
         raise RecipeError("tokenizer.bert: missing; `wordpiece` needs a language model's folder")
@@ -151,12 +190,14 @@ def make_tokenizer(config: TokenizerConfig, training: Corpus) -> Tokenizer:
 
 def pretrained_texts(pretrained: Pretrained, texts: Sequence[str]) -> Texts:
     """Sentences as a model reads them; hidden states are kept in the cache."""
-    return read_texts(
-        texts,
-        pretrained.tokenizer,
-        language_model=pretrained.language_model,
-        cache=cache_root() / "states",
-    )
+    # Loading a language model may draw random numbers: training must not depend on the cache.
+    with torch.random.fork_rng(devices=[]):
+        return read_texts(
+            texts,
+            pretrained.tokenizer,
+            language_model=pretrained.language_model,
+            cache=cache_root() / "states",
+        )
 
 
 def cache_root() -> Path:

@@ -22,8 +22,9 @@ from visavis.extract.table import make_extractor
 from visavis.models.pretrained import Pretrained
 from visavis.recipes.assemble import Material
 from visavis.recipes.gallery import Gallery, corpus_gallery
+from visavis.recipes.measure import measure_baseline
 from visavis.recipes.recipe import Recipe, load_recipe
-from visavis.recipes.run import measure_baseline, train
+from visavis.recipes.run import train
 from visavis.recipes.sheets import example_sheet, reasons_of, write_sheet
 
 # Shows a bar of some title while it is open; what it gives is told how much is done, of how much.

@@ -24,7 +24,7 @@ from visavis.extract.run import extract_folder
 from visavis.extract.table import from_identity
 from visavis.models.pretrained import Pretrained
 from visavis.recipes.assemble import Material, cache_root, open_folder, pretrained_texts
-from visavis.recipes.run import check_identity
+from visavis.recipes.measure import check_identity
 from visavis.scoring.encode import encode_images, encode_sentences
 from visavis.search.find import Hit, find_images, find_sentences
 from visavis.types import Encoded, ImageBatch, Matcher, SentenceBatch

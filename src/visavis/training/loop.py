@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from visavis.errors import CheckpointError, DataError, TrainingError
 from visavis.training.augment import drop_regions, drop_words
+from visavis.training.average import Average
 from visavis.training.checkpoint import (
     load_state,
     random_state,
@@ -28,6 +29,7 @@ from visavis.training.config import ObjectiveConfig, TrainConfig
 from visavis.training.log import RunLog
 from visavis.training.objective import Batch, CollapseWatch, Objective
 from visavis.training.optimisation import fast_denormals, make_optimizer, make_schedule
+from visavis.training.position import Position, Result
 from visavis.training.progress import Progress
 from visavis.types import ImageBatch, SentenceBatch
 
@@ -40,11 +42,11 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def order(self, seed: int, epoch: int) -> Tensor:
-        """Indices of all pairs in the order of an epoch."""
+        """A row for each pair in the order of an epoch: whatever `read` needs to read it."""
         ...
 
-    def read(self, pairs: list[int]) -> tuple[ImageBatch, SentenceBatch, Tensor]:
-        """Images, sentences and positives of some pairs."""
+    def read(self, pairs: list[Any]) -> tuple[ImageBatch, SentenceBatch, Tensor]:
+        """Images, sentences and positives of some rows of an order."""
         ...
 
 
@@ -54,33 +56,30 @@ class Hooks:
 
     validate: Callable[[nn.Module], Mapping[str, float]]  # must give `rsum`
     save_best: Callable[[nn.Module, Mapping[str, float]], None]  # writes a loadable model folder
+    stage: str = ""  # its name in the log, when the run is one of several that follow each other
 
 
-@dataclass(slots=True)
-class _Position:
-    """Where a run stands: everything that is not a tensor."""
+def make_accelerator() -> Accelerator:
+    """What joins the processes of a run.
 
-    epoch: int = 0
-    batch: int = 0  # batches of this epoch that are done
-    step: int = 0  # optimiser steps in all
-    best_rsum: float = -1.0
-    best_epoch: int = -1
-    stale: int = 0  # validations since the best one
-    loss_sum: float = 0.0  # since the last line of the log
-    loss_count: int = 0
-    collapsed: bool = False
+    Precision and accumulation are the loop's own: the library keeps its settings once per process,
+    where a second trainer could not choose others.
+    """
+    return Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How a run ended."""
+def batches_per_epoch(source: Source, config: TrainConfig) -> int:
+    """Whole batches of every process; a short last one would have easier negatives.
 
-    best_rsum: float
-    best_epoch: int
-    epochs: int
-    steps: int
-    stopped_early: bool
-    collapsed: bool
+    Raises:
+        DataError: the pairs do not fill a batch.
+    """
+    size: int = config.batch_size * make_accelerator().num_processes
+    if len(source) < size:
+        raise DataError(
+            f"{len(source)} training pairs do not fill a batch of {size}; lower train.batch_size"
+        )
+    return len(source) // size
 
 
 class Trainer:
@@ -96,26 +95,16 @@ class Trainer:
         folder: Path,
     ) -> None:
         self.config, self.hooks, self.folder, self.source = config, hooks, folder, source
-        # Precision and accumulation are this loop's own: the library keeps its settings once per
-        # process, where a second trainer could not choose others.
-        self.accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
-        self.batches_per_epoch = self._batches_per_epoch()
+        self.accelerator = make_accelerator()
+        self.batches_per_epoch = batches_per_epoch(source, config)
         steps_per_epoch = -(-self.batches_per_epoch // config.accumulate)
         objective_module = Objective(model, objective)
         optimizer = make_optimizer(config, objective_module.parameters())
         self.objective, self.optimizer = self.accelerator.prepare(objective_module, optimizer)
         self.schedule = make_schedule(config, optimizer, steps_per_epoch)
-        self.watch = CollapseWatch(objective.margin)
-        self.position = _Position()
-
-    def _batches_per_epoch(self) -> int:
-        size: int = self.config.batch_size * self.accelerator.num_processes
-        if len(self.source) < size:
-            raise DataError(
-                f"{len(self.source)} training pairs do not fill a batch of {size}; "
-                "lower train.batch_size"
-            )
-        return len(self.source) // size  # a short last batch would have easier negatives
+        self.watch = CollapseWatch(objective.level / 2)
+        self.average = Average(self.model, config.average) if config.average else None
+        self.position = Position()
 
     @property
     def model(self) -> nn.Module:
@@ -132,7 +121,10 @@ class Trainer:
             fast_denormals(),
             RunLog(self.folder if main else None, after_step=self.position.step) as log,
             Progress(
-                total, self._batches_done(), show=show_progress if main else False
+                total,
+                self._batches_done(),
+                stage=self.hooks.stage,
+                show=show_progress if main else False,
             ) as progress,
         ):
             while self.position.epoch < self.config.epochs and not self._stopped():
@@ -162,14 +154,16 @@ class Trainer:
         order = self.source.order(self.config.seed, position.epoch)
         self.objective.train()
         while position.batch < self.batches_per_epoch:
-            loss, stepped = self._batch(order)
+            losses, stepped = self._batch(order)
             position.batch += 1
-            progress.advance(position.epoch, loss)
-            self._watch(loss)
+            progress.advance(position.epoch, losses["loss"])
+            position.add(losses)
+            self._watch(losses["ranking"])
             if stepped:
                 self._after_step(log)
 
-    def _batch(self, order: Tensor) -> tuple[float, bool]:
+    def _batch(self, order: Tensor) -> tuple[dict[str, float], bool]:
+        """The loss of the next batch and its terms, and whether a step was made."""
         size = self.config.batch_size
         world = self.accelerator.num_processes
         start = (self.position.batch * world + self.accelerator.process_index) * size
@@ -186,17 +180,18 @@ class Trainer:
         exchange = nullcontext() if stepping else self.accelerator.no_sync(self.objective)
         with exchange:
             with self._precision():
-                loss = self.objective(batch, self.position.epoch)
+                terms: dict[str, Tensor] = self.objective(batch, self.position.epoch)
+            loss = torch.stack(list(terms.values())).sum()
             self.accelerator.backward(loss / self._batches_in_step())
-        value = loss.item()
-        if not math.isfinite(value):
+        losses = {name: value.item() for name, value in {"loss": loss, **terms}.items()}
+        if not math.isfinite(losses["loss"]):
             raise TrainingError(
-                f"the loss is {value} after step {self.position.step}; lower train.lr or set "
-                "train.precision to fp32, and train in a new folder"
+                f"the loss is {losses['loss']} after step {self.position.step}; lower train.lr or "
+                "set train.precision to fp32, and train in a new folder"
             )
         if stepping:
             self._step()
-        return value, stepping
+        return losses, stepping
 
     def _precision(self) -> torch.autocast:
         bf16 = self.config.precision == "bf16"
@@ -214,12 +209,9 @@ class Trainer:
         self.schedule.step()
         self.optimizer.zero_grad()
 
-    def _watch(self, loss: float) -> None:
-        position = self.position
-        position.loss_sum += loss
-        position.loss_count += 1
-        if self.watch.see(loss, self.config.batch_size) and not position.collapsed:
-            position.collapsed = True
+    def _watch(self, ranking: float) -> None:
+        if self.watch.see(ranking, self.config.batch_size) and not self.position.collapsed:
+            self.position.collapsed = True
             logger.warning(
                 "the loss has stood at 2 * margin for %d batches: all scores have become equal; "
                 "set objective.warmup_epochs to 1, or lower train.lr",
@@ -229,11 +221,11 @@ class Trainer:
     def _after_step(self, log: RunLog) -> None:
         position = self.position
         position.step += 1
+        if self.average is not None:
+            self.average.update(self.model, position.step)
         if position.step % self.config.log_steps == 0:
-            mean = position.loss_sum / position.loss_count
             rate = float(self.schedule.get_last_lr()[0])
-            log.write("train", position.step, {"epoch": position.epoch, "loss": mean, "lr": rate})
-            position.loss_sum, position.loss_count = 0.0, 0
+            log.write("train", position.step, {**self._place(), **position.means(), "lr": rate})
         # The end of an epoch is saved after its validation: resumed from a state before that, the
         # run would write the validation's line twice.
         ended = position.batch == self.batches_per_epoch
@@ -244,22 +236,27 @@ class Trainer:
         """Validate after an epoch, and keep the model when it is the best so far."""
         position, started = self.position, time.perf_counter()
         self.objective.eval()
-        metrics = dict(self.hooks.validate(self.model))
-        rsum = metrics["rsum"]
-        if rsum > position.best_rsum:
-            position.best_rsum, position.best_epoch, position.stale = rsum, position.epoch, 0
-            if self.accelerator.is_main_process:
-                self.hooks.save_best(self.model, metrics)
-        else:
-            position.stale += 1
+        with nullcontext() if self.average is None else self.average.applied(self.model):
+            metrics = dict(self.hooks.validate(self.model))
+            rsum = metrics["rsum"]
+            if rsum > position.best_rsum or self.config.keep == "last":
+                position.best_rsum, position.best_epoch, position.stale = rsum, position.epoch, 0
+                if self.accelerator.is_main_process:
+                    self.hooks.save_best(self.model, metrics)
+            else:
+                position.stale += 1
         seconds = time.perf_counter() - started
-        log.write(
-            "validation", position.step, {"epoch": position.epoch, **metrics, "seconds": seconds}
-        )
+        log.write("validation", position.step, {**self._place(), **metrics, "seconds": seconds})
         told = f"epoch {position.epoch + 1}: rsum {rsum:.1f}, best {position.best_rsum:.1f}"
+        told = f"{self.hooks.stage}, {told}" if self.hooks.stage else told
         progress.say(told)
         logger.info(told)
         position.epoch, position.batch = position.epoch + 1, 0
+
+    def _place(self) -> dict[str, int | str]:
+        """What every line of the log begins with."""
+        stage = {"stage": self.hooks.stage} if self.hooks.stage else {}
+        return {**stage, "epoch": self.position.epoch}
 
     def _save(self) -> None:
         if not self.accelerator.is_main_process:
@@ -268,11 +265,13 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": {"last_epoch": self.schedule.last_epoch, "lr": self.schedule.get_last_lr()},
-            "position": {name: getattr(self.position, name) for name in _Position.__slots__},
+            "position": asdict(self.position),
             "watch": list(self.watch.recent),
             "batches_per_epoch": self.batches_per_epoch,
             "random": random_state(),
         }
+        if self.average is not None:
+            state["average"] = self.average.values
         save_state(self.folder / "states", self.position.step, state, self.config.keep_states)
 
     def _resume(self) -> None:
@@ -288,12 +287,14 @@ class Trainer:
         try:
             self.model.load_state_dict(state["model"], strict=True)
             self.optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, ValueError) as error:
+            if self.average is not None:
+                self.average.load(state["average"])
+        except (RuntimeError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(f"{found[-1]}: the state of another model ({reason})") from error
         self.schedule.last_epoch = state["schedule"]["last_epoch"]
         self.schedule._last_lr = state["schedule"]["lr"]
-        self.position = _Position(**state["position"])
+        self.position = Position(**state["position"])
         self.watch.recent.extend(state["watch"])
         restore_random_state(state["random"])
         logger.info("resumed %s at step %d", found[-1], self.position.step)

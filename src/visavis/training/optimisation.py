@@ -16,8 +16,16 @@ from visavis.training.config import ScheduleConfig, TrainConfig
 def make_optimizer(
     config: TrainConfig, parameters: Iterable[nn.Parameter]
 ) -> torch.optim.Optimizer:
-    """Adam or AdamW over the parameters that are trained, each listed once."""
+    """Adam, AdamW or SGD over the parameters that are trained, each listed once."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            trained,
+            lr=config.lr,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            nesterov=config.nesterov,
+        )
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
     return kind(trained, lr=config.lr, weight_decay=config.weight_decay)
 
