@@ -18,6 +18,7 @@ PARTS = {
     "scikit-image": "",
     "onnxruntime": "onnx",
     "transformers": "hf",
+    "matplotlib": "plot",
     "lancedb": "index",
     "fastapi": "serve",
     "ray": "scale",

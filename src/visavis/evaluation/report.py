@@ -38,12 +38,16 @@ class Grid:
     notes: tuple[str, ...]
 
 
-def evaluation_grid(evaluations: Sequence[Evaluation]) -> Grid:
+def evaluation_grid(evaluations: Sequence[Evaluation], *, diagnostics: bool = False) -> Grid:
     """One row per evaluation, baselines like any other, and a last row for chance.
+
+    Args:
+        evaluations: of one corpus and protocol.
+        diagnostics: whether figures made with ground truth may stand in the table; a note says so.
 
     Raises:
         DataError: none, or evaluations of different corpora or protocols: their figures do not
-            belong in one table.
+            belong in one table; one that was re-ranked with ground truth.
     """
     if not evaluations:
         raise DataError("no evaluation to report; evaluate a model first")
@@ -54,9 +58,16 @@ def evaluation_grid(evaluations: Sequence[Evaluation]) -> Grid:
                 f"{first.name} and {other.name} were evaluated on different corpora or protocols; "
                 "make one table for each"
             )
+    told = [e for e in evaluations if _uses_ground_truth(e)]
+    if told and not diagnostics:
+        raise DataError(
+            f"{told[0].name}: re-ranked with ground truth (oracle neighbours), which is a "
+            "diagnostic and no result; evaluate it with neighbours none or learned"
+        )
     rows = [_row(e.name, e.metrics, _interval(e)) for e in evaluations]
     rows.append(_row(_CHANCE, first.chance, ""))
-    return Grid(_title(first), _HEADER, tuple(rows), _notes(first))
+    notes = (*_notes(first), *_rerank_notes(evaluations))
+    return Grid(_title(first), _HEADER, tuple(rows), notes)
 
 
 def comparison_grid(comparison: Comparison) -> Grid:
@@ -168,6 +179,24 @@ def _notes(evaluation: Evaluation) -> tuple[str, ...]:
     ):
         if number:
             notes.append(f"{number:,} {what}")
+    return tuple(notes)
+
+
+def _rerank_settings(evaluation: Evaluation) -> dict[str, object]:
+    settings = evaluation.details.get("rerank")
+    return settings if isinstance(settings, dict) else {}
+
+
+def _uses_ground_truth(evaluation: Evaluation) -> bool:
+    return _rerank_settings(evaluation).get("neighbours") == "oracle"
+
+
+def _rerank_notes(evaluations: Sequence[Evaluation]) -> tuple[str, ...]:
+    notes = []
+    if any(_rerank_settings(evaluation) for evaluation in evaluations):
+        notes.append("RR: reciprocal re-ranking, which looks at all queries and the whole gallery")
+    if any(_uses_ground_truth(evaluation) for evaluation in evaluations):
+        notes.append("ORACLE rows were told the ground truth: a diagnostic, not a result")
     return tuple(notes)
 
 

@@ -1,0 +1,1 @@
+"""Score matrices to score matrices: reciprocal re-ranking, means of several models."""
