@@ -18,6 +18,7 @@ from PIL import Image
 from visavis.errors import DataError, StorageError
 from visavis.explain import sheet_page
 from visavis.explain.attention import Explanation
+from visavis.explain.canvas import wrap
 from visavis.explain.draw import (
     COLOURS,
     LABEL_LENGTH,
@@ -32,7 +33,7 @@ from visavis.explain.draw import (
     word_marks,
 )
 from visavis.explain.sheet import PNG_ROWS, Sheet, SheetHit, SheetRow
-from visavis.explain.sheet_picture import VERDICTS, wrap
+from visavis.explain.sheet_picture import VERDICTS
 
 QUARTERS = np.array(
     [(0, 0, 0.5, 0.5), (0.5, 0, 1, 0.5), (0, 0.5, 0.5, 1), (0.5, 0.5, 1, 1)], dtype=np.float32

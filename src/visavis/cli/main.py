@@ -9,10 +9,10 @@ import typer
 from typer.core import TyperGroup
 
 from visavis import __version__
-from visavis.cli import data, demo, doctor, evaluate, extract, search, train
+from visavis.cli import convert, data, demo, doctor, evaluate, explain, extract, mine, search, train
 from visavis.errors import VisavisError
 
-_GO_ON = ("demo", "extract", "train")  # verbs that keep what is done
+_GO_ON = ("demo", "extract", "mine", "train")  # verbs that keep what is done
 
 
 class _Verbs(TyperGroup):
@@ -51,7 +51,10 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("search")(search.search)
 app.command("caption")(search.caption)
+app.add_typer(explain.app, name="explain")
+app.command("mine")(mine.mine)
 app.command("extract")(extract.extract)
+app.command("convert")(convert.convert)
 app.add_typer(data.app, name="data")
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)

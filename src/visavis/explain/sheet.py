@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visavis.errors import DataError
-from visavis.explain.rows import SheetHit, SheetRow
+from visavis.explain.rows import SheetHit, SheetMiss, SheetRow
 from visavis.explain.sheet_page import page_parts
 from visavis.explain.sheet_picture import draw_sheet
 from visavis.files import atomic_path
 
-__all__ = ["Sheet", "SheetHit", "SheetRow"]
+__all__ = ["Sheet", "SheetHit", "SheetMiss", "SheetRow"]
 
 PNG_ROWS = 50  # a picture is in memory as a whole, a page is not
 

@@ -65,7 +65,7 @@ def page_parts(title: str, note: str, rows: Sequence[SheetRow]) -> Iterator[str]
 def _lights(row: SheetRow) -> bool:
     """Whether parts of the text have regions of their own, and not those seen at first."""
     return row.explained is not None and (
-        row.explained.kind == "attention" or isinstance(row.query, Path)
+        row.explained.kind != "ablation" or isinstance(row.query, Path)
     )
 
 
@@ -82,7 +82,7 @@ def _search(row: SheetRow, heading: str) -> Iterator[str]:
             f'<figcaption class="facts">{_facts(rank, hit)}'
             f'<span class="name">{escape(path.name)}</span></figcaption></figure></li>\n'
         )
-    yield "</ol>\n" + ("" if row.hits else NOTHING) + "</section>\n"
+    yield "</ol>\n" + ("" if row.hits else NOTHING) + _missed(row) + "</section>\n"
 
 
 def _caption(row: SheetRow, heading: str) -> Iterator[str]:
@@ -106,7 +106,20 @@ def _caption(row: SheetRow, heading: str) -> Iterator[str]:
             f'<li class="{hit.verdict}"><div class="facts">{_facts(rank, hit)}'
             f'<span class="text">{words}</span></div></li>\n'
         )
-    yield "</ol>\n" + ("" if row.hits else NOTHING) + "</div>\n</section>\n"
+    yield "</ol>\n" + ("" if row.hits else NOTHING) + "</div>\n" + _missed(row) + "</section>\n"
+
+
+def _missed(row: SheetRow) -> str:
+    """Right answers that come later."""
+    lines = "".join(
+        f'<li><span class="rank">{miss.rank}</span> {escape(miss.text)}</li>\n'
+        for miss in row.missed
+    )
+    return (
+        f'<p class="later">Right, but later:</p>\n<ol class="later">\n{lines}</ol>\n'
+        if lines
+        else ""
+    )
 
 
 def _facts(rank: int, hit: SheetHit) -> str:

@@ -7,72 +7,62 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from visavis.explain.draw import fit, font, paint, printable, sentence_marks
+from visavis.explain.canvas import (
+    GAP,
+    INK,
+    LINE,
+    MARGIN,
+    QUERY,
+    SMALL,
+    SOFT,
+    TEXT,
+    blank,
+    cut,
+    heading,
+    stack,
+    wrap,
+)
+from visavis.explain.draw import fit, font, paint, sentence_marks
 from visavis.explain.rows import SheetHit, SheetRow, note_of
 from visavis.extract.pictures import load_picture
 
 COLUMNS = 5
 CELL = 280  # pixels, of a picture
 QUERY_CELL = 320
-GAP, MARGIN = 20, 32
 WIDTH = 2 * MARGIN + COLUMNS * CELL + (COLUMNS - 1) * GAP
 INSIDE = WIDTH - 2 * MARGIN
-INK, SOFT, LINE, PAPER = "#1b1f24", "#57606a", "#d0d7de", "#ffffff"
 VERDICTS = {"right": "#116329", "wrong": "#a40e26"}
-TITLE, QUERY, TEXT, SMALL = 34, 26, 20, 17  # sizes of letters
-BORDER = 5  # around a right picture
+LATER = "#7d4e00"  # golden: right answers that were not found among the first
+RANK_ROOM = 72  # pixels, of a rank of four digits
+BORDER = 5  # around a picture that is known to be right or wrong
 
 
 def draw_sheet(title: str, note: str, rows: Sequence[SheetRow]) -> Image.Image:
     """All rows, one below the other."""
-    strips = [_heading(title, (note, note_of(rows)))]
+    strips = [heading(title, (note, note_of(rows)), WIDTH)]
     for number, row in enumerate(rows, start=1):
         draw = _search if isinstance(row.query, str) else _caption
         strips.append(draw(row, f"{number}. "))
-    canvas = Image.new("RGB", (WIDTH, sum(strip.height for strip in strips) + MARGIN), PAPER)
-    top = 0
-    for strip in strips:
-        canvas.paste(strip, (0, top))
-        top += strip.height
-    return canvas
+        if row.missed:
+            strips.append(_missed(row))
+    return stack(strips)
 
 
-def wrap(text: str, size: int, width: float) -> list[str]:
-    """Lines that fit a width in the built-in font; a word too long for a line is cut.
-
-    >>> wrap("one two three", 20, 80)
-    ['one two', 'three']
-    """
-    measure = font(size).getlength
-    lines = [""]
-    for word in printable(text).split():
-        longer = f"{lines[-1]} {word}".lstrip()
-        if measure(longer) <= width:
-            lines[-1] = longer
-            continue
-        if lines[-1]:
-            lines.append("")
-        for letter in word:
-            if lines[-1] and measure(lines[-1] + letter) > width:
-                lines.append("")
-            lines[-1] += letter
-    return lines
-
-
-def _heading(title: str, notes: Sequence[str]) -> Image.Image:
-    lines = [(line, TITLE, INK) for line in wrap(title, TITLE, INSIDE)]
-    lines += [(line, TEXT, SOFT) for note in notes if note for line in wrap(note, TEXT, INSIDE)]
-    strip, pen = _strip(MARGIN + sum(size + 12 for _, size, _ in lines) + GAP)
-    top = MARGIN
-    for line, size, ink in lines:
-        pen.text((MARGIN, top), line, ink, font(size))
-        top += size + 12
+def _missed(row: SheetRow) -> Image.Image:
+    """Right answers that come later, with their ranks."""
+    left = MARGIN if isinstance(row.query, str) else MARGIN + QUERY_CELL + 2 * GAP
+    room = WIDTH - MARGIN - left - RANK_ROOM
+    texts = [(miss.rank, wrap(miss.text, TEXT, room)) for miss in row.missed]
+    height = TEXT + 8
+    strip, pen = blank(WIDTH, (1 + sum(len(lines) for _, lines in texts)) * height + GAP)
+    pen.text((left, 0), "right, but later:", LATER, font(TEXT))
+    top = height
+    for rank, lines in texts:
+        pen.text((left + RANK_ROOM - 16, top), str(rank), LATER, font(TEXT), anchor="ra")
+        for line in lines:
+            pen.text((left + RANK_ROOM, top), line, LATER, font(TEXT))
+            top += height
     return strip
-
-
-def _strip(height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
-    strip = Image.new("RGB", (WIDTH, height), PAPER)
-    return strip, ImageDraw.Draw(strip)
 
 
 def _query(row: SheetRow, number: str, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw, int]:
@@ -80,7 +70,7 @@ def _query(row: SheetRow, number: str, height: int) -> tuple[Image.Image, ImageD
     text = row.query if isinstance(row.query, str) else row.query.name
     lines = wrap(number + text, QUERY, INSIDE)
     room = GAP + len(lines) * (QUERY + 10) + 10
-    strip, pen = _strip(room + height)
+    strip, pen = blank(WIDTH, room + height)
     pen.line((MARGIN, 0, WIDTH - MARGIN, 0), LINE, 2)
     for place, line in enumerate(lines):
         pen.text((MARGIN, GAP + place * (QUERY + 10)), line, INK, font(QUERY))
@@ -105,19 +95,21 @@ def _search(row: SheetRow, number: str) -> Image.Image:
             hit = row.hits[start + column]
             corner = left + (CELL - picture.width) // 2, top + height - picture.height
             strip.paste(picture, corner)
-            if hit.right:
-                _border(pen, corner, picture.size)
+            if hit.verdict:
+                _border(pen, corner, picture.size, VERDICTS[hit.verdict])
             _facts(pen, (left, top + height + 10), CELL, (start + column + 1, hit))
-            name = _cut(Path(hit.item).name, SMALL, CELL)
+            name = cut(Path(hit.item).name, SMALL, CELL)
             pen.text((left, top + height + 10 + TEXT + 8), name, SOFT, font(SMALL))
         top += height + facts + GAP
     return strip
 
 
-def _border(pen: ImageDraw.ImageDraw, corner: tuple[int, int], size: tuple[int, int]) -> None:
+def _border(
+    pen: ImageDraw.ImageDraw, corner: tuple[int, int], size: tuple[int, int], colour: str
+) -> None:
     (left, top), (width, height) = corner, size
     around = left - BORDER, top - BORDER, left + width + BORDER - 1, top + height + BORDER - 1
-    pen.rectangle(around, outline=VERDICTS["right"], width=BORDER)
+    pen.rectangle(around, outline=colour, width=BORDER)
 
 
 def _caption(row: SheetRow, number: str) -> Image.Image:
@@ -134,7 +126,8 @@ def _caption(row: SheetRow, number: str) -> Image.Image:
     ):
         _facts(pen, (left, top), room, (rank, hit))
         for place, line in enumerate(lines, start=1):
-            pen.text((left, top + place * (TEXT + 8)), line, INK, font(TEXT))
+            ink = VERDICTS["right"] if hit.right else INK
+            pen.text((left, top + place * (TEXT + 8)), line, ink, font(TEXT))
         top += height
     return strip
 
@@ -161,11 +154,3 @@ def _sign(pen: ImageDraw.ImageDraw, corner: tuple[int, int], colour: str, *, rig
     else:
         pen.line(((x + 1, y), (x + 15, y + 14)), colour, 3)
         pen.line(((x + 15, y), (x + 1, y + 14)), colour, 3)
-
-
-def _cut(text: str, size: int, width: float) -> str:
-    """The text, or its beginning and dots where it is too wide."""
-    shown = printable(text)
-    while len(shown) > 1 and font(size).getlength(shown) > width:
-        shown = shown.removesuffix("…")[:-1] + "…"
-    return shown

@@ -6,12 +6,12 @@ STYLE = """
 :root {
   color-scheme: light dark;
   --back: #ffffff; --panel: #f6f8fa; --ink: #1b1f24; --soft: #57606a; --line: #d0d7de;
-  --right: #116329; --wrong: #a40e26; --lit: #fff3bf; --focus: #0550ae;
+  --right: #116329; --wrong: #a40e26; --later: #7d4e00; --lit: #fff3bf; --focus: #0550ae;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --back: #0d1117; --panel: #161b22; --ink: #e6edf3; --soft: #9da7b1; --line: #30363d;
-    --right: #56d364; --wrong: #ff8f87; --lit: #5a4a00; --focus: #79c0ff;
+    --right: #56d364; --wrong: #ff8f87; --later: #e3b341; --lit: #5a4a00; --focus: #79c0ff;
   }
 }
 * { box-sizing: border-box; }
@@ -32,6 +32,10 @@ ol { list-style: none; margin: 0; padding: 0; }
   background: var(--panel); border: 1px solid var(--line); border-radius: .5rem; padding: .5rem;
 }
 .pictures li.right, .sentences li.right { border-color: var(--right); box-shadow: 0 0 0 2px var(--right); }
+.pictures li.wrong { border-color: var(--wrong); box-shadow: 0 0 0 2px var(--wrong); }
+.sentences li.right .text { color: var(--right); }
+.later { color: var(--later); margin: .6rem 0 0; }
+ol.later { margin: 0; }
 figure { margin: 0; }
 .frame { position: relative; margin: 0 auto; width: fit-content; max-width: 100%; }
 .frame img { display: block; max-width: 100%; height: auto; border-radius: .25rem; }
@@ -49,6 +53,7 @@ figure { margin: 0; }
 .answer { display: grid; gap: 1rem; grid-template-columns: minmax(0, 20rem) minmax(0, 1fr); align-items: start; }
 .sentences { display: grid; gap: .6rem; }
 .sentences .text { flex-basis: 100%; }
+.figure { max-width: 100%; height: auto; }
 button.word {
   font: inherit; color: inherit; background: none; border: 0; border-radius: .2rem; cursor: pointer;
   padding: .1em .05em; margin: 0; text-align: inherit;
