@@ -17,7 +17,14 @@ from visavis.data.vocabulary import Vocabulary
 from visavis.models import MODELS
 from visavis.models.pretrained import Pretrained
 from visavis.scoring.matrix import Block, score_aligned, score_matrix, score_stripe
-from visavis.types import ImageBatch, Matcher, Scores, SentenceBatch
+from visavis.types import (
+    ImageBatch,
+    Matcher,
+    OwnTerms,
+    Scores,
+    SentenceBatch,
+    TrainingStep,
+)
 
 every_model = pytest.mark.parametrize("variant", VARIANTS)
 
@@ -48,8 +55,8 @@ def test_blocks_do_not_change_scores(variant: str) -> None:
     model = matcher(variant)
     left, right = model.encode_images(images()), model.encode_sentences(sentences())
     whole = model.score(left, right)
-    for rows, affinities in ((1, 1), (2, 30), (99, 10**6)):
-        blocks = score_matrix(model, left, right, block=Block(rows=rows, affinities=affinities))
+    for rows, budget in ((1, 1), (2, 500), (4, 10**4), (99, 10**8)):
+        blocks = score_matrix(model, left, right, block=Block(rows=rows, budget_bytes=budget))
         close(blocks.i2t, whole.i2t)
         close(blocks.t2i, whole.t2i)
 
@@ -60,7 +67,7 @@ def test_pairs_equal_the_entries_of_the_matrix(variant: str) -> None:
     left, right = model.encode_images(images()), model.encode_sentences(sentences())
     whole: Scores = model.score(left, right)
     row, column = torch.tensor([0, 3, 5, 3]), torch.tensor([1, 6, 0, 1])
-    pairs = score_aligned(model, left.select(row), right.select(column), affinities=12)
+    pairs = score_aligned(model, left.select(row), right.select(column), budget_bytes=200)
     close(pairs.i2t, whole.i2t[row, column])
     close(pairs.t2i, whole.t2i[row, column])
 
@@ -110,13 +117,32 @@ def test_one_word_and_one_region_work(variant: str) -> None:
     assert torch.isfinite(score).all()
 
 
+def own_loss(model: Matcher) -> Tensor:
+    """The sum of the terms that a model brings itself; it is trained to make them."""
+    if not isinstance(model, OwnTerms):
+        return torch.zeros(())
+    left, right = images(), sentences().select(slice(0, len(images())))
+    cast("nn.Module", model).train()
+    positives = torch.eye(len(left), dtype=torch.bool)
+    positives[0, 1] = positives[1, 0] = True  # two sentences of one image
+    step = TrainingStep(
+        left,
+        right,
+        model.encode_images(left),
+        model.encode_sentences(right),
+        positives,
+        epoch=0,
+    )
+    return sum(model.own_terms(step).values(), torch.zeros(()))
+
+
 @every_model
 def test_gradients_are_finite_and_reach_every_parameter(variant: str) -> None:
     model = matcher(variant)
     scores = score_stripe(
-        model, model.encode_images(images()), model.encode_sentences(sentences()), affinities=40
+        model, model.encode_images(images()), model.encode_sentences(sentences()), budget_bytes=640
     )
-    (scores.i2t.square().sum() + scores.t2i.square().sum()).backward()
+    (scores.i2t.square().sum() + scores.t2i.square().sum() + own_loss(model)).backward()
     for name, parameter in cast("nn.Module", model).named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name

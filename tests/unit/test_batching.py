@@ -111,3 +111,45 @@ def test_a_corpus_that_is_not_linked_is_refused() -> None:
     texts = TokenTexts(corpus.sentence_texts, tiny_tokenizer(corpus))
     with pytest.raises(ValueError, match="not linked"):
         PairSource(corpus, MATERIAL.features, texts)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 7), st.integers(0, 23)), min_size=1, max_size=24, unique=True
+    ),
+    st.integers(2, 4),
+)
+def test_in_groups_an_epoch_holds_every_pair_once(truth: list[tuple[int, int]], size: int) -> None:
+    source = many_to_many(truth, 8, 24).grouped(size)
+    assert sorted(source.order(1, 2).tolist()) == list(range(len(truth)))
+
+
+def test_groups_are_of_one_image_and_stand_where_batches_begin() -> None:
+    source = tiny_source(MATERIAL).grouped(2)  # 8 images with 3 sentences each
+    for epoch in range(3):
+        images = source.corpus.pairs[source.order(0, epoch).numpy(), 0].reshape(-1, 2)
+        assert (images[:, 0] == images[:, 1]).sum() == 8  # the other 8 pairs are left over
+        assert len(images) == 12
+    batch = source.order(0, 0)[:8].tolist()
+    _, _, positives = source.read(batch)
+    assert positives.sum() > len(batch)
+
+
+def test_groups_change_from_epoch_to_epoch_and_follow_from_the_seed() -> None:
+    source, again = tiny_source(MATERIAL).grouped(2), tiny_source(MATERIAL).grouped(2)
+    assert torch.equal(source.order(0, 1), again.order(0, 1))
+    assert not torch.equal(source.order(0, 1), source.order(0, 2))
+    met = {
+        tuple(sorted(pair))
+        for epoch in range(40)
+        for pair in source.order(0, epoch).view(-1, 2).tolist()
+        if pair[0] // 3 == pair[1] // 3
+    }
+    assert len(met) == 24  # every two of the three sentences of every image
+
+
+def test_groups_of_one_are_the_order_of_before() -> None:
+    source = tiny_source(MATERIAL)
+    assert torch.equal(source.grouped(1).order(3, 4), source.order(3, 4))
+    assert torch.equal(source.grouped(2).grouped(1).order(3, 4), source.order(3, 4))

@@ -12,7 +12,8 @@ from visavis import __version__
 
 HEAVY = ("torch", "transformers", "skimage", "scipy", "numpy", "accelerate", "PIL", "onnxruntime")
 VERBS = (
-    "train", "evaluate", "search", "caption", "explain", "extract", "convert", "data", "demo", "doctor",
+    "train", "evaluate", "search", "caption", "explain", "extract", "mine", "convert",
+    "data", "demo", "doctor",
 )  # fmt: skip
 SCRIPT = """
 import sys

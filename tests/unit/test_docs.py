@@ -71,7 +71,9 @@ def parsed(command: str) -> dict[str, Any]:
     words = shlex.split(command, comments=True)[1:]
     verb: Any = typer.main.get_command(app)
     while hasattr(verb, "commands"):
-        verb = verb.commands[words.pop(0)]
+        # `visavis explain MODEL` leaves the usual verb of the group out.
+        usual = "" if words[0] in verb.commands else getattr(verb, "default", "")
+        verb = verb.commands[usual or words.pop(0)]
     found: dict[str, Any] = verb.make_context(verb.name, words).params
     return found
 

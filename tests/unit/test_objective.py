@@ -241,3 +241,23 @@ def test_one_batch_of_another_loss_begins_the_count_again() -> None:
 def test_without_a_margin_nothing_is_said() -> None:
     watch = CollapseWatch(0.0, patience=3)
     assert not any(watch.see(0.0, 128) for _ in range(10))
+
+
+def test_only_active_pairs_give_the_same_terms_and_gradients() -> None:
+    found = []
+    for active_only in (False, True):
+        model = tiny_model("scan-t2i")
+        objective = Objective(model, ObjectiveConfig(active_only=active_only))
+        terms = objective(batch(), 0)
+        torch.autograd.backward(terms["ranking"])
+        grads = [entry.grad for entry in model.parameters() if entry.grad is not None]
+        found.append((terms["ranking"].item(), grads))
+    (whole, theirs), (active, ours) = found
+    assert active == pytest.approx(whole, rel=1e-5)
+    for mine, reference in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, reference, rtol=1e-4, atol=1e-5)
+
+
+def test_active_pairs_and_recomputation_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="active_only"):
+        ObjectiveConfig(active_only=True, recompute=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,6 +32,17 @@ class PairSource:
         for _, sentence in corpus.pairs:
             images_of[int(sentence)] = images_of.get(int(sentence), 0) + 1
         self._one_image_each = all(count == 1 for count in images_of.values())
+        self._together = 1
+
+    def grouped(self, sentences: int) -> PairSource:
+        """The same pairs, in orders where so many of an image follow each other.
+
+        Batches of a multiple of `sentences` then hold whole groups. What an image has left over
+        is put into groups with what others have.
+        """
+        found = copy.copy(self)
+        found._together = sentences
+        return found
 
     def __len__(self) -> int:
         return len(self.corpus.pairs)
@@ -38,7 +50,11 @@ class PairSource:
     def order(self, seed: int, epoch: int) -> Tensor:
         """Indices of all pairs, shuffled."""
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-        return torch.randperm(len(self), generator=generator)
+        order = torch.randperm(len(self), generator=generator)
+        if self._together == 1:
+            return order
+        images = torch.from_numpy(self.corpus.pairs[:, 0])
+        return _in_groups(order, images, self._together, generator)
 
     def read(self, pairs: Sequence[int]) -> tuple[ImageBatch, SentenceBatch, Tensor]:
         """Images, sentences and positives (P, P) of some pairs."""
@@ -58,3 +74,23 @@ class PairSource:
             return torch.from_numpy(images[:, None] == images[None, :])
         truth = [[(int(i), int(j)) in self._truth for j in chosen[:, 1]] for i in images]
         return torch.tensor(truth)
+
+
+def _in_groups(order: Tensor, images: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Pairs (P,) put anew so that, from the start, each `size` of them are of one image if it has.
+
+    Which pairs of an image stand together, and where, is as random as the order was.
+    """
+    order = order[images[order].argsort(stable=True)]  # image by image
+    owner = images[order]
+    place = torch.arange(len(order))
+    begins = torch.ones(len(order), dtype=torch.bool)
+    begins[1:] = owner[1:] != owner[:-1]
+    within = place - torch.where(begins, place, 0).cummax(dim=0).values
+    whole = within < owner.bincount()[owner] // size * size
+    rest = order[~whole]
+    rest = rest[torch.randperm(len(rest), generator=generator)]
+    used = len(rest) // size * size
+    groups = torch.cat([order[whole], rest[:used]]).view(-1, size)
+    groups = groups[torch.randperm(len(groups), generator=generator)]
+    return torch.cat([groups.flatten(), rest[used:]])

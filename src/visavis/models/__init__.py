@@ -11,6 +11,13 @@ from visavis.errors import RecipeError
 MODELS = {
     "vse": "visavis.models.vse:Vse",
     "scan": "visavis.models.scan:Scan",
+    "saem": "visavis.models.saem:Saem",
+    "bfan": "visavis.models.bfan:Bfan",
+    "vsrn": "visavis.models.vsrn:Vsrn",
+    "mmca": "visavis.models.mmca:Mmca",
+    "camp": "visavis.models.camp:Camp",
+    "dcpa": "visavis.models.dcpa:Dcpa",
+    "mtfn": "visavis.models.mtfn:Mtfn",
 }
 
 

@@ -18,10 +18,13 @@ class ObjectiveConfig:
     positives: Literal["ground_truth", "diagonal"] = "ground_truth"
     # diagonal: two sentences of one image are negatives of each other, as in the published code
     recompute: bool = False  # score blocks again in the backward pass instead of keeping them
+    active_only: bool = False  # gradients through the pairs that move the loss; scores them twice
     offline: OfflineConfig = field(default_factory=OfflineConfig)  # mined negatives
 
     def __post_init__(self) -> None:
         _at_least(0, self, "margin", "warmup_epochs")
+        if self.active_only and (self.recompute or self.offline.used):
+            raise ValueError("active_only goes neither with recompute nor with mined negatives")
         if self.offline.adaptive and self.loss not in ("sum_hinge", "hardest_hinge"):
             raise ValueError(f"adaptive_quintuplet weighs hinges; set loss to one, not {self.loss}")
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from visavis.losses import loss_function
+from visavis.scoring.active import loss_of_active
 from visavis.scoring.matrix import score_stripe
 from visavis.training.config import ObjectiveConfig
 from visavis.training.freeze import still
@@ -80,13 +81,13 @@ class Objective(nn.Module):
         with torch.autocast(device_type=images.tokens.device.type, enabled=False):
             images, sentences = _float(images), _float(sentences)
             own = _first(images, pairs), _first(sentences, pairs)
-            scores = score_stripe(matcher, *own, recompute=self.config.recompute)
             positives = self._positives(batch)
             if self._uses_mined(epoch):
+                scores = score_stripe(matcher, *own, recompute=self.config.recompute)
                 offline = offline_scores(matcher, images, sentences, pairs)
                 terms = ranking_terms(scores, positives, offline, self.config, self.loss)
             else:
-                terms = {"ranking": self._ranking(scores, positives, epoch)}
+                terms = {"ranking": self._ranking(matcher, own, positives, epoch)}
             if isinstance(matcher, OwnTerms):
                 given = _first(batch.images, pairs), _first(batch.sentences, pairs)
                 step = TrainingStep(*given, *own, positives, epoch)
@@ -121,9 +122,17 @@ class Objective(nn.Module):
             return batch.positives
         return torch.eye(len(batch), dtype=torch.bool, device=batch.positives.device)
 
-    def _ranking(self, scores: Scores, positives: Tensor, epoch: int) -> Tensor:
+    def _ranking(
+        self, matcher: Matcher, own: tuple[Encoded, Encoded], positives: Tensor, epoch: int
+    ) -> Tensor:
         loss = self.warmup if epoch < self.config.warmup_epochs else self.loss
-        return loss(scores, positives, self.config.margin)
+
+        def of(scores: Scores) -> Tensor:
+            return loss(scores, positives, self.config.margin)
+
+        if self.config.active_only:
+            return loss_of_active(matcher, *own, of)
+        return of(score_stripe(matcher, *own, recompute=self.config.recompute))
 
 
 def _first(items: Items, count: int) -> Items:

@@ -1,0 +1,1 @@
+"""Offline hard negatives: the best wrong sentences of every image, and the other way round."""

@@ -1,0 +1,162 @@
+"""Mining with a trained model, for `visavis mine` and for stages with mined negatives."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from visavis.config import plain
+from visavis.data.corpus import Corpus
+from visavis.data.features import Features
+from visavis.data.negatives import Negatives, load_negatives, read_about
+from visavis.errors import RecipeError
+from visavis.mining.mine import Options, mine, partial_of
+from visavis.mining.settings import POOLED, MineConfig, MiningConfig
+from visavis.mining.sides import Exhaustive, Pooled, Rescored, Sides, StripeScorer, device_of
+from visavis.models.pretrained import Pretrained
+from visavis.recipes.assemble import Material, pretrained_texts
+from visavis.recipes.measure import check_identity
+from visavis.types import Matcher
+
+EACH = 4  # candidates of a first step for each negative that is kept
+
+
+def negatives_by(
+    pretrained: Pretrained,
+    material: Material,
+    config: MineConfig,
+    path: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> Negatives:
+    """The hardest negatives of a linked corpus by a model, mined into a file or read from it.
+
+    Args:
+        pretrained: the miner; put in evaluation mode.
+        material: the corpus to mine in, linked to features of the kind the miner reads.
+        config: lengths, and the first of two steps.
+        path: the file; when it was mined so before, it is read.
+        progress: told images done and images in all, for each step anew.
+
+    Raises:
+        DataError: features of another kind, scores that are NaN.
+    """
+    corpus = material.corpus
+    check_identity(pretrained, material.features)
+    pooled = config.first == POOLED
+    first = Pretrained.from_pretrained(config.first) if config.first and not pooled else None
+    about = {"miner": identity_of(pretrained), "first": "", "candidates": config.candidates}
+    if config.first:
+        about["first"] = POOLED if first is None else identity_of(first)
+    lengths = MiningConfig(h=config.h, images=config.images)
+    first_path = path.with_name(f"{path.stem}-first{path.suffix}")
+    if path.is_file() and _same(read_about(path), about, lengths, corpus):
+        _tidy(path)
+        first_path.unlink(missing_ok=True)
+        return load_negatives(path)
+    options, candidates = Options(progress=progress), None
+    if config.first:
+        candidates = _candidates(first or pretrained, material, config, first_path, options)
+    make = _maker(pretrained, material.features, corpus, candidates)
+    found = mine(make, corpus, lengths, path, about, options)
+    first_path.unlink(missing_ok=True)
+    return found
+
+
+def _tidy(path: Path) -> None:
+    """Remove what a run left that was killed after its file was written."""
+    shutil.rmtree(partial_of(path), ignore_errors=True)
+
+
+def _candidates(
+    cheap: Pretrained, material: Material, config: MineConfig, path: Path, options: Options
+) -> Negatives:
+    """What a cheap first step leaves to be scored; mined into a file that a killed run finds."""
+    corpus, wide, pooled = material.corpus, _wide(config), config.first == POOLED
+    check_identity(cheap, material.features)
+    about = {"miner": identity_of(cheap), "pooled": pooled}
+    if path.is_file() and _same(read_about(path), about, wide, corpus):
+        _tidy(path)
+        return load_negatives(path)
+    make = _maker(cheap, material.features, corpus, pooled=pooled)
+    return mine(make, corpus, wide, path, about, options)
+
+
+def _wide(config: MineConfig) -> MiningConfig:
+    wanted = config.candidates or EACH * config.h
+    # As many times more images as sentences; without a number they follow from the sentences.
+    images = -(-config.images * wanted // config.h)
+    return MiningConfig(h=wanted, images=images)
+
+
+def _same(
+    found: Mapping[str, Any], about: Mapping[str, Any], lengths: MiningConfig, corpus: Corpus
+) -> bool:
+    wanted = {**about, "fingerprint": corpus.fingerprint(), "settings": plain(lengths)}
+    # A file whose lists were limited afterwards is not what would be mined.
+    same = all(found.get(key) == plain(value) for key, value in wanted.items())
+    return same and "limits" not in found
+
+
+def _maker(
+    pretrained: Pretrained,
+    features: Features,
+    corpus: Corpus,
+    candidates: Negatives | None = None,
+    *,
+    pooled: bool = False,
+) -> Callable[[], StripeScorer]:
+    """What makes the scorer when there is something left to score."""
+
+    def make() -> StripeScorer:
+        pretrained.model.eval()
+        if not isinstance(pretrained.model, Matcher):
+            raise TypeError(f"{type(pretrained.model).__name__} does not follow the protocol")
+        model: Matcher = Pooled(pretrained.model) if pooled else pretrained.model
+        device = device_of(pretrained.model.parameters())
+        texts = pretrained_texts(pretrained, corpus.sentence_texts)
+        sides = Sides(corpus, features, texts, device)
+        return (
+            Exhaustive(model, sides) if candidates is None else Rescored(model, sides, candidates)
+        )
+
+    return make
+
+
+def identity_of(pretrained: Pretrained) -> dict[str, Any]:
+    """Who a miner is: its name and a digest of weights, settings and tokenizer."""
+    digest = hashlib.sha256(repr(sorted(plain(pretrained.model.config).items())).encode())
+    digest.update(pretrained.tokenizer.digest.encode())
+    for name, value in sorted(_weights(pretrained.model).items()):
+        digest.update(name.encode())
+        digest.update(
+            value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+        )
+    return {"name": pretrained.name, "digest": digest.hexdigest()[:16]}
+
+
+def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    return dict(model.state_dict())
+
+
+def check_by(config: MineConfig, corpus: Corpus, features: Features, place: str) -> None:
+    """Refuse a miner or a file that cannot be used, before anything is trained.
+
+    Raises:
+        RecipeError: neither a file nor a model.
+        DataError: mined from another corpus, or a model of other features.
+    """
+    if config.kind == "file":
+        load_negatives(Path(config.by)).check(corpus, config.by)
+        return
+    named = [config.by] if config.kind == "model" else []
+    named += [config.first] if config.first not in ("", POOLED) else []
+    for name in named:
+        if not Path(name).exists() and "/" not in name:
+            raise RecipeError(f"{place}.mine: {name!r} is neither a file nor a model here")
+        check_identity(Pretrained.from_pretrained(name, device="cpu"), features)
