@@ -350,7 +350,7 @@ def test_equal_scores_are_said_once(tmp_path: Path, caplog: pytest.LogCaptureFix
         tmp_path,
     )
     trainer.watch = CollapseWatch(0.2, patience=10)
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, logger="visavis"):
         result = trainer.run(show_progress=False)
     assert result.collapsed
     assert caplog.text.count("all scores have become equal") == 1
@@ -367,7 +367,7 @@ def test_normal_training_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureF
         tmp_path,
     )
     trainer.watch = CollapseWatch(0.2, patience=10)
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, logger="visavis"):
         result = trainer.run(show_progress=False)
     assert not result.collapsed
     assert caplog.text == ""
@@ -439,7 +439,7 @@ def test_lines_and_messages_name_the_stage(
     hooks = Hooks(validate=judge.validate, save_best=judge.save_best, stage="second")
     values = config(epochs=1)
     source = tiny_source(MATERIAL)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="visavis"):
         Trainer(small_model(), source, values, ObjectiveConfig(), hooks, tmp_path).run(
             show_progress=True
         )

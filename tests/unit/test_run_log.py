@@ -72,7 +72,7 @@ def test_a_last_line_cut_by_a_crash_is_left_out_and_said(
     write(tmp_path, range(1, 3))
     with (tmp_path / "metrics.jsonl").open("a") as stream:
         stream.write(cut)
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, logger="visavis"):
         assert steps_of(tmp_path) == [1, 2]
     assert "an unfinished line is left out" in caplog.text
     write(tmp_path, range(3, 4), after_step=2)
