@@ -8,17 +8,15 @@ the model's to say (`visavis.scoring.budget`).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from visavis.files import storage_error
+from visavis.files import mapped_matrix
 from visavis.scoring.budget import (
     LIMIT_BYTES,
     block_sizes,
@@ -196,24 +194,7 @@ def score_matrix(
 def _allocate(shape: tuple[int, int], folder: Path | None, name: str) -> Tensor:
     if folder is None or shape[0] * shape[1] * 4 <= RAM_BYTES:
         return torch.empty(shape)
-    # A file on disk stands in for memory: the system keeps in RAM only the stripe in use.
-    path = folder / f"scores_{name}.npy"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)  # an earlier matrix that is still in use keeps its own file
-        mapped = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-        _reserve(path)
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise storage_error(path, error) from error
-    return torch.from_numpy(mapped)
-
-
-def _reserve(path: Path) -> None:
-    """Take the disk space of a mapped file now: a full disk would kill the process at a write."""
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as stream:
-            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    return torch.from_numpy(mapped_matrix(folder / f"scores_{name}.npy", shape))
 
 
 @torch.inference_mode()
