@@ -89,6 +89,38 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+@contextlib.contextmanager
+def owned(folder: Path, what: str) -> Iterator[None]:
+    """A folder that no other process writes to while the block lasts.
+
+    A killed owner owns nothing: the system gives its lock back.
+
+    Args:
+        folder: made when it is not there.
+        what: is done in it, for the message.
+
+    Raises:
+        StorageError: another process owns it, or the folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", blocking=False)
+        lock.acquire()
+    except Timeout as error:
+        raise StorageError(
+            f"{folder}: another process {what} here; wait until it is done, or give another folder"
+        ) from error
+    except OSError as error:
+        raise storage_error(folder, error) from error
+    try:
+        yield
+    finally:
+        _remove(Path(lock.lock_file))  # nobody waits for it: others were refused
+        lock.release()
+
+
 def mapped_matrix(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
     """An unfilled float32 matrix that lies in a file: the system keeps in memory what is in use.
 

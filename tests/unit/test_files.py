@@ -17,6 +17,7 @@ import pytest
 from visavis.errors import DataError, StorageError
 from visavis.files import (
     atomic_path,
+    owned,
     read_json,
     sha256_of,
     storage_error,
@@ -210,3 +211,24 @@ def test_the_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
     content = os.urandom(100_000)
     (tmp_path / "a").write_bytes(content)
     assert sha256_of(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_folder_has_one_owner_and_a_killed_one_gives_it_back(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from visavis.files import owned\n"
+        "with owned(Path(sys.argv[1]), 'trains'):\n"
+        "    print('mine', flush=True); time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "mine\n"
+        with (
+            pytest.raises(StorageError, match="another process trains here"),
+            owned(tmp_path, "trains"),
+        ):
+            pass
+        other.kill()
+        other.wait()
+    with owned(tmp_path, "trains"):
+        pass

@@ -146,7 +146,10 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         )
     for override in overrides:
         _set(values, override)
-    return parse_recipe(values)
+    try:
+        return parse_recipe(values)
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from error
 
 
 def parse_recipe(values: Mapping[str, Any]) -> Recipe:

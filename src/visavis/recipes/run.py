@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,13 +12,14 @@ from visavis.errors import RecipeError
 from visavis.evaluation.evaluate import Evaluation
 from visavis.evaluation.protocols import make_protocol
 from visavis.evaluation.saved import load, save
-from visavis.files import read_json, write_json
+from visavis.files import owned, read_json, write_json
 from visavis.models.pretrained import Pretrained
 from visavis.recipes.assemble import Assembly, Material, assemble
 from visavis.recipes.measure import environment, measure
 from visavis.recipes.recipe import Recipe, save_recipe
-from visavis.recipes.stages import check_stages, run_stages, stages_of
+from visavis.recipes.stages import Stage, check_stages, run_stages, stages_of
 from visavis.training.checkpoint import states
+from visavis.training.loop import make_accelerator
 from visavis.training.position import Result
 
 RESULTS = "results.json"
@@ -44,19 +46,33 @@ def train(
         RecipeError: the folder holds a run of another recipe or of other data, or a stage cannot
             follow the one before.
         DataError: too few images for a batch or for the protocol.
+        StorageError: another process trains in the folder.
     """
     stages = stages_of(recipe, folder)
     assembly = assemble(stages[0].recipe, material)
     # What cannot work is refused now, not after hours of training.
     make_protocol(recipe.data.protocol, assembly.report)
     check_stages(stages, assembly)
+    # Processes of one training share the folder; the first one owns it.
+    with owned(folder, "trains") if make_accelerator().is_main_process else nullcontext():
+        return _train(recipe, assembly, stages, folder, show_progress=show_progress)
+
+
+def _train(
+    recipe: Recipe,
+    assembly: Assembly,
+    stages: Sequence[Stage],
+    folder: Path,
+    *,
+    show_progress: bool | None,
+) -> Outcome:
     _claim(folder, recipe, assembly)
     finished = _finished(folder)
     if finished is not None:
         return finished
     results = run_stages(stages, assembly, show_progress=show_progress)
     best = Pretrained.from_pretrained(folder / "best")
-    reported = Material(assembly.report, material.features)
+    reported = Material(assembly.report, assembly.material.features)
     evaluation = measure(best, reported, recipe.data.protocol, name=folder.resolve().name)
     training: dict[str, object] = {"training": plain(results[-1])}
     if recipe.stages:

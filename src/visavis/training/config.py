@@ -78,8 +78,9 @@ class TrainConfig:
     keep_states: int = 2  # training states kept on disk
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "epochs", "batch_size", "accumulate", "log_steps")
+        _at_least(1, self, "epochs", "accumulate", "log_steps")
         _at_least(1, self, "checkpoint_steps", "keep_states", "sentences_per_image")
+        _at_least(2, self, "batch_size")  # a pair alone has no negatives
         _at_least(0, self, "weight_decay", "clip_norm", "patience", "seed")
         for name in ("drop_regions", "drop_words", "momentum", "average"):
             if not 0 <= getattr(self, name) < 1:
