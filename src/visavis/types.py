@@ -13,6 +13,8 @@ from typing import Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
+from visavis.errors import DataError
+
 
 class _Batch:
     """Slicing and moving, shared by the dataclasses of tensors whose first axis counts items."""
@@ -129,6 +131,22 @@ class Scores(_Batch):
     def decoupled(self) -> bool:
         """Whether the two directions are scored differently."""
         return self.i2t is not self.t2i
+
+    def matrix_shape(self) -> tuple[int, int]:
+        """The shape (N, M) that both directions have.
+
+        Raises:
+            DataError: unlike shapes, no matrix, nothing in it, or no floating point numbers.
+        """
+        first, second = tuple(self.i2t.shape), tuple(self.t2i.shape)
+        if first != second or len(first) != 2 or 0 in first:
+            raise DataError(
+                f"scores of shapes {first} and {second}; expected one shape (N, M) for both"
+            )
+        for matrix in (self.i2t, self.t2i):
+            if not matrix.is_floating_point():
+                raise DataError(f"scores of type {matrix.dtype}; expected floating point numbers")
+        return first[0], first[1]
 
     @staticmethod
     def shared(scores: Tensor) -> Scores:

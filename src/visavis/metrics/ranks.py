@@ -92,7 +92,7 @@ def top_one(scores: Scores, *, block_bytes: int = BLOCK_BYTES) -> TopOne:
     >>> top_one(Scores.shared(torch.tensor([[0.9, 0.2], [0.1, 0.5]]))).i2t.tolist()
     [0, 1]
     """
-    _check_shape(scores)
+    scores.matrix_shape()
     i2t = torch.cat([s.argmax(dim=1) for _, s in _stripes(scores.i2t, block_bytes)])  # (N,)
     highest = scores.t2i.new_full((scores.t2i.shape[1],), -torch.inf)  # (M,)
     t2i = torch.zeros_like(highest, dtype=torch.int64)
@@ -111,11 +111,10 @@ def unique_pairs(pairs: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _checked_pairs(scores: Scores, pairs: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-    _check_shape(scores)
+    shape = scores.matrix_shape()
     unique = unique_pairs(pairs)  # a pair given twice would be taken off twice
     if len(unique) == 0:
         raise DataError("ground truth without a single pair; nothing can be ranked")
-    shape = tuple(scores.i2t.shape)
     if (unique < 0).any() or (unique >= np.array(shape)).any():
         raise DataError(
             f"ground truth names image {unique[:, 0].max()} and sentence {unique[:, 1].max()}, "
@@ -123,17 +122,6 @@ def _checked_pairs(scores: Scores, pairs: NDArray[np.int64]) -> tuple[Tensor, Te
         )
     moved = torch.from_numpy(unique).to(scores.i2t.device)
     return moved[:, 0], moved[:, 1]
-
-
-def _check_shape(scores: Scores) -> None:
-    first, second = tuple(scores.i2t.shape), tuple(scores.t2i.shape)
-    if first != second or len(first) != 2 or 0 in first:
-        raise DataError(
-            f"scores of shapes {first} and {second}; expected one shape (N, M) for both"
-        )
-    for matrix in (scores.i2t, scores.t2i):
-        if not matrix.is_floating_point():
-            raise DataError(f"scores of type {matrix.dtype}; expected floating point numbers")
 
 
 def _best(values: Tensor, queries: Tensor, count: int) -> Tensor:

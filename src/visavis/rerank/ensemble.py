@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from visavis.errors import DataError
-from visavis.rerank.matrices import check_shapes, copied, new_matrix, stripes
+from visavis.rerank.matrices import copied, new_matrix, stripes
 from visavis.types import Scores
 
 Normalisation = Literal["none", "min_max", "z", "rank"]
@@ -107,7 +107,7 @@ def check_weights(weights: Sequence[float]) -> None:
 def _added(
     mean: Scores | None, part: Scores, weight: float, normalise: str, folder: Path | None
 ) -> Scores:
-    shape = check_shapes(part)
+    shape = part.matrix_shape()
     if mean is None:
         empty = new_matrix(shape, folder, "mean_i2t").zero_()
         mean = Scores.shared(empty)

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from visavis.errors import DataError
 from visavis.files import mapped_matrix
-from visavis.types import Scores
 
 BLOCK_BYTES = 8 << 20  # of one stripe
 RAM_BYTES = 64 << 20  # larger results go to a file, where a folder for files is given
@@ -39,23 +38,6 @@ def stripes(
         if not (torch.isfinite(low) and torch.isfinite(high)):
             raise DataError(f"{what} hold NaN or infinity; they cannot be ranked")
         yield part, stripe
-
-
-def check_shapes(scores: Scores) -> tuple[int, int]:
-    """The shape (N, M) that both directions have.
-
-    Raises:
-        DataError: unlike shapes, no matrix, nothing in it, or no floating point numbers.
-    """
-    first, second = tuple(scores.i2t.shape), tuple(scores.t2i.shape)
-    if first != second or len(first) != 2 or 0 in first:
-        raise DataError(
-            f"scores of shapes {first} and {second}; expected one shape (N, M) for both"
-        )
-    for matrix in (scores.i2t, scores.t2i):
-        if not matrix.is_floating_point():
-            raise DataError(f"scores of type {matrix.dtype}; expected floating point numbers")
-    return first[0], first[1]
 
 
 def new_matrix(shape: tuple[int, int], folder: Path | None, name: str) -> Tensor:

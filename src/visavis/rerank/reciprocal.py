@@ -20,7 +20,7 @@ from torch import Tensor
 
 from visavis.errors import DataError
 from visavis.rerank.groups import Groups, alone
-from visavis.rerank.matrices import check_shapes, copied, stripes
+from visavis.rerank.matrices import copied, stripes
 from visavis.types import Scores
 
 K, K_COCO = 15, 7  # section 4.1: Flickr30k, MSCOCO
@@ -92,7 +92,7 @@ def i2t_candidates(scores: Scores, k: int) -> Candidates:
     Raises:
         DataError: unlike shapes, NaN or infinity, or fewer than K sentences.
     """
-    check_shapes(scores)
+    scores.matrix_shape()
     items, values, beyond = _best(scores.i2t, k, "sentences")
     images = torch.arange(len(items), device=items.device)[:, None].expand_as(items)
     own = scores.t2i[images, items].float()
@@ -117,7 +117,7 @@ def t2i_candidates(
     Raises:
         DataError: unlike shapes, NaN or infinity, fewer than K images, groups of other sentences.
     """
-    _, sentences = check_shapes(scores)
+    _, sentences = scores.matrix_shape()
     groups = groups or alone(sentences)
     if groups.count != sentences:
         raise DataError(f"groups of {groups.count} sentences for scores of {sentences}")
