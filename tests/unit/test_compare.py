@@ -18,6 +18,7 @@ from visavis.evaluation.compare import compare, compare_files
 from visavis.evaluation.evaluate import Evaluation, ScoreFold, evaluate
 from visavis.evaluation.protocols import make_protocol
 from visavis.evaluation.report import (
+    PUBLISHED,
     as_markdown,
     comparison_grid,
     evaluation_grid,
@@ -124,6 +125,17 @@ def test_notes_say_what_figures_depend_on() -> None:
     assert "60 images, 300 sentences (5 per image), 1 fold, ties lose" in text
     assert "the first 60 of 70 images" in text
     assert corpus(60).fingerprint() in text
+
+
+def test_published_figures_stand_below_the_run_with_a_verdict() -> None:
+    first = run("model", 2.0)
+    found = {}
+    for name, figure in (("in", first.metrics["rsum"]), ("not in", 1.0)):
+        details = {**first.details, PUBLISHED: {"i2t_r1": 46.3, "i2t_r5": None, "rsum": figure}}
+        found[name] = evaluation_grid([replace(first, details=details)])
+    assert found["in"].rows[1][:3] == ("model, published", "46.3", "-")
+    for name, grid in found.items():
+        assert any(f"is {name} the interval" in note for note in grid.notes)
 
 
 def test_a_terminal_gets_a_table() -> None:

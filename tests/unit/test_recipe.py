@@ -365,3 +365,9 @@ def test_figures_on_training_images_are_refused(data: dict[str, str]) -> None:
 def test_held_out_images_may_come_from_train() -> None:
     data = {"corpus": "x", "select": "train", "hold_out": 5}
     assert parse_recipe({"source": "", "model": {"name": "vse"}, "data": data}).data.hold_out == 5
+
+
+def test_published_figures_are_of_known_metrics() -> None:
+    assert (
+        error_of({"expected": {"rsun": 400.0}}) == "expected.rsun: no metric; did you mean 'rsum'?"
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -18,6 +18,8 @@ from visavis.evaluation.evaluate import Evaluation, Subject
 from visavis.evaluation.saved import as_json
 from visavis.metrics.recall import CUTOFFS, RECALLS
 from visavis.metrics.significance import COLUMNS
+
+PUBLISHED = "published"  # in the details of an evaluation: figures that its recipe names
 
 _CHANCE = "chance"
 _HEADER = (
@@ -42,7 +44,8 @@ def evaluation_grid(evaluations: Sequence[Evaluation], *, diagnostics: bool = Fa
     """One row per evaluation, baselines like any other, and a last row for chance.
 
     Args:
-        evaluations: of one corpus and protocol.
+        evaluations: of one corpus and protocol. Below one of a recipe that names published figures
+            stand those, and a note says whether its interval holds them.
         diagnostics: whether figures made with ground truth may stand in the table; a note says so.
 
     Raises:
@@ -64,9 +67,13 @@ def evaluation_grid(evaluations: Sequence[Evaluation], *, diagnostics: bool = Fa
             f"{told[0].name}: re-ranked with ground truth (oracle neighbours), which is a "
             "diagnostic and no result; evaluate it with neighbours none or learned"
         )
-    rows = [_row(e.name, e.metrics, _interval(e)) for e in evaluations]
+    rows = []
+    for each in evaluations:
+        rows.append(_row(each.name, each.metrics, _interval(each)))
+        if published := _published(each):
+            rows.append(_row(f"{each.name}, published", published, ""))
     rows.append(_row(_CHANCE, first.chance, ""))
-    notes = (*_notes(first), *_rerank_notes(evaluations))
+    notes = (*_notes(first), *_rerank_notes(evaluations), *_published_notes(evaluations))
     return Grid(_title(first), _HEADER, tuple(rows), notes)
 
 
@@ -145,9 +152,9 @@ def to_json(results: Sequence[Evaluation] | Comparison) -> str:
     return json.dumps([as_json(result) for result in results], indent=2, ensure_ascii=False)
 
 
-def _row(name: str, metrics: dict[str, float], interval: str) -> tuple[str, ...]:
-    recalls = (f"{metrics[key]:.1f}" for key in RECALLS)
-    return (name, *recalls, f"{metrics['rsum']:.1f}{interval}")
+def _row(name: str, metrics: Mapping[str, float], interval: str) -> tuple[str, ...]:
+    cells = [f"{metrics[key]:.1f}" if key in metrics else "-" for key in (*RECALLS, "rsum")]
+    return (name, *cells[:-1], f"{cells[-1]}{interval}")
 
 
 def _interval(evaluation: Evaluation) -> str:
@@ -197,6 +204,25 @@ def _rerank_notes(evaluations: Sequence[Evaluation]) -> tuple[str, ...]:
         notes.append("RR: reciprocal re-ranking, which looks at all queries and the whole gallery")
     if any(_uses_ground_truth(evaluation) for evaluation in evaluations):
         notes.append("ORACLE rows were told the ground truth: a diagnostic, not a result")
+    return tuple(notes)
+
+
+def _published(evaluation: Evaluation) -> dict[str, float]:
+    """Published figures that the recipe of a run names, of those that tables show."""
+    given = evaluation.details.get(PUBLISHED)
+    if not isinstance(given, Mapping):
+        return {}
+    known = ((key, given.get(key)) for key in (*RECALLS, "rsum"))
+    return {key: float(value) for key, value in known if isinstance(value, int | float)}
+
+
+def _published_notes(evaluations: Sequence[Evaluation]) -> tuple[str, ...]:
+    notes = []
+    for each in evaluations:
+        figure, interval = _published(each).get("rsum"), each.intervals.get("rsum")
+        if figure is not None and interval is not None:
+            where = "in" if interval.low <= figure <= interval.high else "not in"
+            notes.append(f"{each.name}: the published rsum {figure:.1f} is {where} the interval")
     return tuple(notes)
 
 

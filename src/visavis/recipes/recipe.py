@@ -15,6 +15,7 @@ from visavis.data.vocabulary import VocabularyKind
 from visavis.errors import RecipeError
 from visavis.files import write_text
 from visavis.losses import loss_function
+from visavis.metrics.recall import METRICS
 from visavis.mining.settings import PREVIOUS, MineConfig
 from visavis.models import config_class
 from visavis.training.config import ObjectiveConfig, TrainConfig
@@ -158,6 +159,9 @@ def parse_recipe(values: Mapping[str, Any]) -> Recipe:
     if "name" not in recipe.model:
         raise RecipeError("model.name: missing; say which model")
     _check(recipe)
+    for key in recipe.expected:
+        if key not in METRICS:
+            raise RecipeError(f"expected.{key}: no metric; {nearest(key, METRICS)}")
     names = [stage.name for stage in recipe.stages]
     for number, name in enumerate(names):
         if name in names[:number]:

@@ -11,6 +11,7 @@ from visavis.config import build, plain
 from visavis.errors import RecipeError
 from visavis.evaluation.evaluate import Evaluation
 from visavis.evaluation.protocols import make_protocol
+from visavis.evaluation.report import PUBLISHED
 from visavis.evaluation.saved import load, save
 from visavis.files import owned, read_json, write_json
 from visavis.models.pretrained import Pretrained
@@ -78,7 +79,8 @@ def _train(
     if recipe.stages:
         names = [stage.name for stage in recipe.stages]
         training["stages"] = {n: plain(r) for n, r in zip(names, results, strict=True)}
-    evaluation = replace(evaluation, details={**evaluation.details, **training})
+    published = {PUBLISHED: plain(recipe.expected)} if recipe.expected else {}
+    evaluation = replace(evaluation, details={**evaluation.details, **training, **published})
     save(evaluation, folder / RESULTS)
     return Outcome(results[-1], evaluation, folder, trained=True)
 
