@@ -6,6 +6,7 @@ VisavisError
 ├── CheckpointError   a model folder or a training state
 ├── StorageError      a disk that is full, a folder that cannot be written
 ├── TrainingError     a training run that cannot go on
+├── IndexError_       an index that cannot be opened, another model's, an id that is not in it
 └── MissingExtraError an optional dependency that is not installed
 """
 
@@ -34,6 +35,10 @@ class StorageError(VisavisError):
 
 class TrainingError(VisavisError):
     """A training run cannot go on."""
+
+
+class IndexError_(VisavisError):
+    """An index cannot be used: none there, a newer format, another model, an unknown id."""
 
 
 class MissingExtraError(VisavisError):

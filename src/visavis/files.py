@@ -83,6 +83,14 @@ def read_json(path: Path) -> Any:  # noqa: ANN401  (JSON is what it is; callers 
         raise DataError(f"{path}: not a JSON file ({error})") from error
 
 
+def cache_root() -> Path:
+    """VISAVIS_CACHE, or visavis's folder in the user's cache."""
+    given = os.environ.get("VISAVIS_CACHE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "visavis"
+
+
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as stream:

@@ -16,7 +16,7 @@ from visavis.data.tokenizer import WordTokenizer
 from visavis.data.vocabulary import Vocabulary
 from visavis.models import MODELS
 from visavis.models.pretrained import Pretrained
-from visavis.scoring.matrix import Block, score_aligned, score_matrix, score_stripe
+from visavis.scoring.matrix import Block, score_matrix, score_pairs, score_stripe
 from visavis.types import (
     ImageBatch,
     Matcher,
@@ -67,7 +67,8 @@ def test_pairs_equal_the_entries_of_the_matrix(variant: str) -> None:
     left, right = model.encode_images(images()), model.encode_sentences(sentences())
     whole: Scores = model.score(left, right)
     row, column = torch.tensor([0, 3, 5, 3]), torch.tensor([1, 6, 0, 1])
-    pairs = score_aligned(model, left.select(row), right.select(column), budget_bytes=200)
+    block = Block(budget_bytes=200)
+    pairs = score_pairs(model, left.select(row), right.select(column), block=block)
     close(pairs.i2t, whole.i2t[row, column])
     close(pairs.t2i, whole.t2i[row, column])
 

@@ -478,7 +478,7 @@ def test_a_sheet_of_another_kind(
         ("nonsense",),
         ("train",),
         ("train", "x.yaml", "--nonsense"),
-        ("search", "x"),
+        ("search",),
         ("search", "x", "-m", "m", "-t", "0"),
         ("extract", "x", "-o", "y", "--workers", "-1"),
     ],

@@ -203,23 +203,23 @@ def test_evaluate_writes_results_that_compare(
 def test_search_a_corpus(visavis: Visavis, data: Path, run_folder: Path) -> None:
     said = visavis("search", "a red circle", "-m", run_folder, "--data", data, "-t", "3", "--json")
     assert (said.code, said.err) == (0, "")
-    assert [entry["rank"] for entry in said.json] == [1, 2, 3]
-    scores = [entry["score"] for entry in said.json]
+    assert [entry["rank"] for entry in said.json["hits"]] == [1, 2, 3]
+    scores = [entry["score"] for entry in said.json["hits"]]
     assert scores == sorted(scores, reverse=True)
-    assert all(Path(entry["picture"]).is_file() for entry in said.json)
+    assert all(Path(entry["picture"]).is_file() for entry in said.json["hits"])
 
 
 def test_search_one_split_of_a_corpus(visavis: Visavis, data: Path, run_folder: Path) -> None:
     words = ("search", "a red circle", "-m", run_folder, "--data", data, "--json", "-t", "99")
-    assert len(visavis(*words).json) == 40
-    assert len(visavis(*words, "--split", "val").json) == 8
+    assert len(visavis(*words).json["hits"]) == 40
+    assert len(visavis(*words, "--split", "val").json["hits"]) == 8
 
 
 def test_search_prints_a_score_and_a_file_on_a_line(
     visavis: Visavis, photos: Path, run_folder: Path
 ) -> None:
     words = ("search", "a red circle", "-m", run_folder, "-i", photos, "-t", "2")
-    said, told = visavis(*words), visavis(*words, "--json").json
+    said, told = visavis(*words), visavis(*words, "--json").json["hits"]
     assert (said.code, said.err) == (0, "")
     scores, pictures = zip(*(line.split("\t") for line in said.lines), strict=True)
     assert list(pictures) == [entry["picture"] for entry in told]
@@ -241,7 +241,7 @@ def test_search_names_words_that_the_model_never_saw(
 ) -> None:
     said = visavis("search", "a red zebra", "-m", run_folder, "-i", photos, "--json")
     assert said.err == "note: the model was trained without the words: zebra\n"
-    assert len(said.json) == 6
+    assert len(said.json["hits"]) == 6
 
 
 @pytest.mark.parametrize(("name", "start"), [("s.html", b"<!DOCTYPE html>"), ("s.png", b"\x89PNG")])
@@ -322,6 +322,6 @@ def test_an_interrupted_command_says_so_in_a_line(
 
     monkeypatch.setattr("visavis.recipes.recipe.load_recipe", interrupt)
     monkeypatch.setattr("visavis.models.pretrained.Pretrained.from_pretrained", interrupt)
-    said = visavis(verb, "x", *(["-m", "x"] if verb == "search" else []))
+    said = visavis(verb, "x", *(["-m", "x", "-i", "."] if verb == "search" else []))
     assert (said.code, said.out) == (130, "")
     assert said.err == f"visavis: stopped{more}\n"

@@ -104,12 +104,12 @@ def test_a_picture_that_cannot_be_decoded_is_left_out_and_named(
     for _ in range(2):  # not forgotten the second time
         said = visavis("search", SENTENCE, "-m", run_folder, "-i", photos, "--json")
         assert said.code == 0
-        assert len(said.json) == 6
+        assert len(said.json["hits"]) == 6
         assert said.err.startswith(f"skipped {broken}: cannot be decoded (")
         assert len(said.err.splitlines()) == 1
     shutil.copy(photos / "000001.png", broken)
     mended = visavis("search", SENTENCE, "-m", run_folder, "-i", photos, "--json")
-    assert (len(mended.json), mended.err) == (7, "")
+    assert (len(mended.json["hits"]), mended.err) == (7, "")
 
 
 def test_the_cache_is_where_the_environment_says(
@@ -152,7 +152,7 @@ def test_a_store_of_the_folder_can_stand_in_for_the_cache(
     (photos / "more" / "000006.png").rename(photos / "moved.png")
     words = ("search", SENTENCE, "-m", run_folder, "-i", photos, "--features", tmp_path / "store")
     said = visavis(*words, "--json")
-    assert {entry["id"] for entry in said.json} == {f"00000{n}.png" for n in range(1, 6)}
+    assert {entry["id"] for entry in said.json["hits"]} == {f"00000{n}.png" for n in range(1, 6)}
     assert said.err == f"skipped {photos / 'moved.png'}: no region vectors\n"
     assert seen == []
 
@@ -226,8 +226,10 @@ def test_ready_made_vectors_are_found_around_the_pictures(
         "search", SENTENCE, "-m", ready_made_run, "-i", ready_made / place, "-t", "99", "--json"
     )
     assert (said.code, said.err) == (0, "")
-    assert len(said.json) == 40
-    assert all(Path(entry["picture"]).parent == ready_made / "images" for entry in said.json)
+    assert len(said.json["hits"]) == 40
+    assert all(
+        Path(entry["picture"]).parent == ready_made / "images" for entry in said.json["hits"]
+    )
 
 
 def test_ready_made_vectors_are_found_from_inside_the_folder(
@@ -235,7 +237,7 @@ def test_ready_made_vectors_are_found_from_inside_the_folder(
 ) -> None:
     monkeypatch.chdir(ready_made / "images")
     said = visavis("search", SENTENCE, "-m", ready_made_run, "-i", ".", "--json")
-    assert (said.code, len(said.json)) == (0, 10)
+    assert (said.code, len(said.json["hits"])) == (0, 10)
     said = visavis("caption", "000001.png", "-m", ready_made_run, "--data", "..", "--json")
     assert (said.code, len(said.json)) == (0, 5)
 

@@ -26,9 +26,11 @@ from tests.integration.test_resume import (
 )
 from tests.tiny_corpus import tiny_material, tiny_recipe
 from visavis.config import plain
-from visavis.mining import ledger, mine
+from visavis.mining import mine
 from visavis.recipes import mining, run
 from visavis.recipes.recipe import parse_recipe
+from visavis.scoring import ledger
+from visavis.scoring.matrix import Block
 
 # 6 batches an epoch; 24 images are mined in stripes of 5, with an entry in the ledger after each.
 STAGES: list[dict[str, Any]] = [
@@ -45,7 +47,8 @@ MODULE = "tests.integration.test_resume_mining"
 
 def train(folder: Path) -> None:
     """Both rounds; another run's model finds the candidates."""
-    mining.Options = functools.partial(mine.Options, seconds=0.0, rows=5)  # type: ignore[misc, assignment]
+    mining.Options = functools.partial(mine.Options, seconds=0.0)  # type: ignore[misc, assignment]
+    mining.BLOCK = Block(rows=5)
     teacher = folder.with_name(f"{folder.name}-first")  # a run that is finished is left as it is
     alone = parse_recipe({**plain(tiny_recipe(epochs=2, seed=3)), "stages": STAGES[:1]})
     run.train(alone, tiny_material(), teacher, show_progress=False)

@@ -19,7 +19,7 @@ from visavis.losses import loss_function
 from visavis.losses.quintuplet import OfflineConfig
 from visavis.mining.mine import mine
 from visavis.mining.settings import MiningConfig
-from visavis.mining.sides import Exhaustive
+from visavis.mining.sides import exhaustive
 from visavis.models.bfan import Bfan, BfanConfig
 from visavis.models.vse import Vse, VseConfig
 from visavis.training.config import ObjectiveConfig
@@ -118,7 +118,7 @@ def test_mined_lists_are_the_published_ones(tmp_path: Path) -> None:
     case = load_case("aoq_candidates")
     corpus, sides = sides_of(case["input.image"], each=5)
     found = mine(
-        lambda: Exhaustive(Fixed(case["input.text"]), sides),
+        exhaustive(Fixed(case["input.text"]), sides),
         corpus,
         MiningConfig(h=case.options["h_text"], images=case.options["h_image"]),
         tmp_path / "mined.safetensors",

@@ -9,10 +9,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2] / "src" / "visavis"
 RANK = {
     "errors": -1, "types": 0, "files": 0, "config": 0,
-    "layers": 1, "data": 1, "losses": 1, "metrics": 1, "rerank": 1,
+    "kernels": 1, "layers": 1, "data": 1, "losses": 1, "metrics": 1, "rerank": 1,
     "extract": 2, "models": 2, "scoring": 2,
-    "training": 3, "mining": 3, "evaluation": 3, "search": 3, "explain": 3, "convert": 3,
-    "recipes": 4, "__init__": 5, "cli": 6, "server": 6, "__main__": 7,
+    "training": 3, "mining": 3, "evaluation": 3, "explain": 3, "convert": 3,
+    "search": 4, "recipes": 5, "__init__": 6, "server": 6, "cli": 7, "__main__": 8,
 }  # fmt: skip
 PAPERS = {"vse", "scan", "bfan", "vsrn", "saem", "mmca", "dcpa", "camp", "mtfn"}
 

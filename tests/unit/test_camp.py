@@ -273,7 +273,8 @@ def test_fusion_taken_apart_equals_fusion(fusion: str, gate: str) -> None:
     assert layer.splits
     own, message = torch.randn(5, 6), torch.randn(5, 6)
     factor = layer.gate(own, message) if gate == "scalar" else None
-    close(layer.joined(own, layer.own(own), layer.given(message), factor), layer(own, message))
+    found = layer.joined(layer.own(own), layer.given(message), factor)
+    close(layer.with_residual(found, own), layer(own, message))
 
 
 @pytest.mark.parametrize("gate", ["vector", "scalar"])
@@ -448,7 +449,8 @@ def test_operations_of_a_pair_are_those_that_must_be(values: dict[str, Any]) -> 
     with FlopCounterMode(display=False) as counter:
         model.score(left, right)
     ratio = counter.get_total_flops() / (16 * model.pair_flops(20, 9))
-    assert 0.98 < ratio < 1.1  # it counts no cosines; messages that are means are made per item
+    # It counts no cosines, and no product that pools the residual; means are made per item.
+    assert 0.98 < ratio < 1.13
 
 
 class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -13,7 +13,7 @@ from visavis import __version__
 HEAVY = ("torch", "transformers", "skimage", "scipy", "numpy", "accelerate", "PIL", "onnxruntime")
 VERBS = (
     "train", "evaluate", "search", "caption", "explain", "extract", "mine", "convert",
-    "data", "demo", "doctor",
+    "data", "demo", "serve", "doctor",
 )  # fmt: skip
 SCRIPT = """
 import sys

@@ -294,7 +294,7 @@ def test_each_mode_scores_by_its_own_setting() -> None:
 
 def test_intra_alone_encodes_one_vector_for_a_sentence() -> None:
     left, right = encoded(model(parts="intra"))
-    assert not left.extra
+    assert left.extra.keys() == {"middle", "axes", "rest"}  # for bounds
     assert not right.extra
     assert right.tokens.shape == (7, 1, 8)
 
@@ -324,7 +324,8 @@ def test_attention_is_that_of_the_words_to_the_regions() -> None:
     close(found.sum(dim=2), right.mask.float())
     assert (found[1, :, 3:] == 0).all()
     unit = of.inter.t2i.cross.attention
-    q, k = right.extra["queries"][0], left.extra["keys"][0]
+    q = unit.query(right.extra["phrases"][0])
+    k = unit.key(of.project(images((5, 3)).regions)[0])
     by_hand = [(q[:, own] @ k[:, own].T / 4**0.5).softmax(dim=1) for own in (slice(4), slice(4, 8))]
     assert unit.heads == 2
     close(found[0], (by_hand[0] + by_hand[1]) / 2)
@@ -368,7 +369,7 @@ def test_operations_are_counted_as_the_products_are_made() -> None:
     of, regions, words = model(), 5, 4
     d, h = 8, 12
     branch = {
-        looking: 2 * (3 * looking * seen * d + looking * d * d + 2 * looking * d * h)
+        looking: 2 * looking * d * (2 * seen + min(seen + d, 2 * seen) + 2 * h)
         for looking, seen in ((regions, words), (words, regions))
     }
     assert of.pair_flops(regions, words) == 2 * regions * d + sum(branch.values())

@@ -57,10 +57,10 @@ def test_two_regions_and_one_word_attend_as_the_equations_by_loops() -> None:
         for t in (r, e)
     )
     images_, sentences_ = Side.of(left), Side.of(right)
-    for regions in (attend_all(images_, sentences_)[0], attend_pairs(images_, sentences_)):
-        close(regions[0], torch.tensor([found[0][0], found[1][0]]))
-    for words in (attend_all(sentences_, images_)[0], attend_pairs(sentences_, images_)):
-        close(words[0], torch.tensor([found[2][0]]))
+    for regions in (attend_all(images_, sentences_)[:, 0], attend_pairs(images_, sentences_)):
+        close(regions[:, 0], torch.tensor([found[0][0], found[1][0]]))
+    for words in (attend_all(sentences_, images_)[:, 0], attend_pairs(sentences_, images_)):
+        close(words[:, 0], torch.tensor([found[2][0]]))
     parts = model.relations(left, right)
     weights = torch.tensor([given for _, given in found])  # (3, 3)
     close(parts["regions_regions"][0], weights[:2, :2])
@@ -81,8 +81,8 @@ def test_logits_far_apart_are_merged_exactly() -> None:
     whole = attention.attend(
         attention.query(tokens), attention.key(tokens), attention.value(tokens), mask
     )
-    merged = torch.cat([attend_pairs(left, right), attend_pairs(right, left)], dim=1)
-    torch.testing.assert_close(merged, whole, atol=1e-3, rtol=1e-4)
+    merged = torch.cat([attend_pairs(left, right), attend_pairs(right, left)])  # (5, 2, 8)
+    torch.testing.assert_close(merged.transpose(0, 1), whole, atol=1e-3, rtol=1e-4)
 
 
 def test_attention_dropout_does_not_change_the_mean() -> None:

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.mined import Fixed, corpus_of, sides_of
 from visavis.data.corpus import Corpus
 from visavis.data.negatives import Negatives
 from visavis.errors import DataError
-from visavis.mining import mine as mine_module
 from visavis.mining.mine import Options, mine
 from visavis.mining.settings import MineConfig, MiningConfig
-from visavis.mining.sides import Exhaustive, Pooled, Rescored, Sides
+from visavis.mining.sides import Pooled, Rescored, Sides, exhaustive
 from visavis.mining.suspects import SuspectConfig, suspects
-from visavis.mining.top import RunningTop
+from visavis.scoring.matrix import Block
+from visavis.scoring.stream import Stream, Tile
 
 IMAGES, EACH, DIM = 9, 4, 5
+ITEM = 1  # image that is encoded to see how large one is
 
 
 def vectors(seed: int = 0, *, images: int = IMAGES) -> tuple[torch.Tensor, torch.Tensor]:
@@ -56,11 +56,16 @@ def by_sorting(matrix: NDArray[Any], corpus: Corpus, h: int, *, columns: bool) -
 
 
 def mined(
-    path: Path, model: Fixed, sides: Sides, config: MiningConfig, **options: Any
+    path: Path,
+    model: Fixed,
+    sides: Sides,
+    config: MiningConfig,
+    *,
+    rows: int = 512,
+    **options: Any,
 ) -> Negatives:
-    return mine(
-        lambda: Exhaustive(model, sides), sides.corpus, config, path, {}, Options(**options)
-    )
+    tiles = exhaustive(model, sides, Block(rows=rows))
+    return mine(tiles, sides.corpus, config, path, {}, Options(**options))
 
 
 @pytest.mark.parametrize("decoupled", [False, True])
@@ -104,20 +109,6 @@ def test_images_are_a_fifth_when_an_image_has_five_sentences() -> None:
     assert MiningConfig(h=300, images=7).lengths(corpus_of(20, 5)) == (100, 7)
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(1, 6), st.integers(1, 9), st.integers(1, 7), st.integers(0, 99))
-def test_running_top_is_the_top_of_all_rows(k: int, rows: int, size: int, seed: int) -> None:
-    scores = torch.rand(rows, 5, generator=torch.Generator().manual_seed(seed))
-    top = RunningTop(5, k)
-    for start in range(0, rows, size):
-        top.see(scores[start : start + size], start)
-    kept = min(k, rows)
-    best = scores.sort(dim=0, descending=True)
-    assert torch.equal(top.scores[:, :kept], best.values[:kept].T)
-    assert torch.equal(top.rows[:, :kept], best.indices[:kept].T.int())
-    assert (top.rows[:, kept:] == -1).all()
-
-
 class Died(Exception):
     """What a test throws for a kill."""
 
@@ -134,7 +125,7 @@ def dies_after(model: Fixed, images: int) -> Fixed:
     return model
 
 
-@pytest.mark.parametrize("killed_after", [1, 4, 8])
+@pytest.mark.parametrize("killed_after", [3, 5, 8])
 def test_after_a_kill_only_the_rest_is_scored_and_the_file_is_the_same(
     tmp_path: Path, killed_after: int
 ) -> None:
@@ -148,7 +139,7 @@ def test_after_a_kill_only_the_rest_is_scored_and_the_file_is_the_same(
     ledger = json.loads((tmp_path / "m.partial" / "ledger.json").read_text())
     again = Fixed(texts)
     mined(tmp_path / "m", again, sides, config, rows=2, seconds=0.0)
-    assert again.seen == IMAGES - ledger["done"]
+    assert again.seen == ITEM + IMAGES - 2 * ledger["done"]  # two images in a tile
     assert (tmp_path / "m").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
@@ -167,7 +158,7 @@ def test_what_is_damaged_or_of_something_else_is_begun_anew(tmp_path: Path, dama
         path.write_bytes(path.read_bytes()[:20])
     again = Fixed(texts)
     found = mined(tmp_path / "m", again, sides, config, rows=2)
-    assert again.seen == IMAGES
+    assert again.seen == ITEM + IMAGES
     assert found.sentences.shape == (IMAGES, config.h)
 
 
@@ -175,31 +166,28 @@ def test_nan_scores_are_an_error(tmp_path: Path) -> None:
     images, texts = vectors()
     texts[5] = torch.nan
     _, sides = sides_of(images, EACH)
-    with pytest.raises(DataError, match="scores hold NaN"):
+    with pytest.raises(DataError, match="hold NaN"):
         mined(tmp_path / "m", Fixed(texts), sides, MiningConfig(h=3))
 
 
 def test_the_matrix_is_never_held_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images, texts = vectors()
     _, sides = sides_of(images, EACH)
-    shapes = []
-    real = mine_module.best_columns
+    shapes: list[tuple[int, ...]] = []
+    start = Stream.start
 
-    def seen(stripe: torch.Tensor, k: int) -> Any:
-        shapes.append(tuple(stripe.shape))
-        return real(stripe, k)
+    def seen(self: Stream, first: int) -> Iterator[Tile]:
+        for tile in start(self, first):
+            shapes.append(tuple(tile.scores.i2t.shape))
+            yield tile
 
-    monkeypatch.setattr(mine_module, "best_columns", seen)
-    monkeypatch.setattr(mine_module, "STRIPE_BYTES", 4 * 36 * 2)
+    monkeypatch.setattr(Stream, "start", seen)
     told: list[tuple[int, int]] = []
-    mined(
-        tmp_path / "m",
-        Fixed(texts),
-        sides,
-        MiningConfig(h=3),
-        progress=lambda done, total: told.append((done, total)),
-    )
-    assert set(shapes) == {(2, 36), (1, 36)}
+    block = Block(rows=2, budget_bytes=2 * 30 * 12)
+    tiles = exhaustive(Fixed(texts), sides, block)
+    options = Options(progress=lambda done, total: told.append((done, total)))
+    mine(tiles, sides.corpus, MiningConfig(h=3), tmp_path / "m", {}, options)
+    assert set(shapes) == {(2, 30), (2, 6), (1, 30), (1, 6)}
     assert told == [(2, 9), (4, 9), (6, 9), (8, 9), (9, 9)]
 
 
@@ -209,12 +197,10 @@ def two_step(tmp_path: Path, candidates: int) -> tuple[Negatives, Negatives]:
     model = Fixed(texts, vectors(7)[1])
     config = MiningConfig(h=4, images=2)
     wide = MiningConfig(h=candidates, images=max(2, candidates // EACH))
-    first = mine(
-        lambda: Exhaustive(Pooled(model), sides), sides.corpus, wide, tmp_path / "first", {}
-    )
-    found = mine(
-        lambda: Rescored(model, sides, first), sides.corpus, config, tmp_path / "second", {}
-    )
+    cheap = exhaustive(Pooled(model), sides)
+    first = mine(cheap, sides.corpus, wide, tmp_path / "first", {})
+    dear = Rescored(model, sides, first)
+    found = mine(dear, sides.corpus, config, tmp_path / "second", {})
     return found, mined(tmp_path / "whole", model, sides, config)
 
 
@@ -249,7 +235,7 @@ def test_without_pooled_vectors_the_first_step_says_what_to_do() -> None:
 
     model.encode_sentences = lambda s: Encoded(texts[s.ids[:, 0]][:, None], s.mask)  # type: ignore[method-assign]
     with pytest.raises(DataError, match="name a cheaper model"):
-        Exhaustive(Pooled(model), sides)
+        exhaustive(Pooled(model), sides)
 
 
 def test_suspects_are_told_by_reason() -> None:

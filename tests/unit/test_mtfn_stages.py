@@ -16,7 +16,7 @@ from visavis.models.pretrained import Pretrained
 from visavis.recipes.assemble import assemble
 from visavis.recipes.recipe import Recipe, parse_recipe
 from visavis.recipes.run import train
-from visavis.recipes.variants import Variants, measure_variants, text_vectors
+from visavis.recipes.variants import Variants, Work, measure_variants, text_vectors
 
 MATERIAL = tiny_material(images=12, each=3, held_out=3)
 
@@ -93,5 +93,7 @@ def test_re_ranking_finds_the_learned_similarity(folder: Path, tmp_path: Path) -
     pretrained = Pretrained.from_pretrained(folder, device="cpu")
     assert isinstance(pretrained.model, Mtfn)
     variants = Variants(rerank=RerankConfig(k=(3,), neighbours="learned", group=2))
-    rows = measure_variants([("mtfn", pretrained)], MATERIAL, "full", variants, scratch=tmp_path)
+    rows = measure_variants(
+        [("mtfn", pretrained)], MATERIAL, "full", variants, Work(scratch=tmp_path)
+    )
     assert [row.name for row in rows] == ["mtfn", "mtfn RR k=3, learned"]

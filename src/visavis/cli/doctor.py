@@ -72,10 +72,21 @@ def _machine() -> dict[str, object]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "kernel": _kernel("cuda" if torch.cuda.is_available() else "cpu"),
         "cache": str(cache),
         "cache_free_gb": round(shutil.disk_usage(_existing(cache)).free / 1e9, 1),
         "VISAVIS_DATA": data or "not set",
     }
+
+
+def _kernel(device: str) -> str:
+    """The form of cross attention that is used on a device, and why the others are not."""
+    from visavis.kernels.choose import report
+
+    found = report(device)
+    used = next(name for name, state in found.items() if state == "used")
+    others = "; ".join(f"{name}: {why}" for name, why in found.items() if name != used)
+    return f"{used} ({others})"
 
 
 def _existing(path: Path) -> Path:

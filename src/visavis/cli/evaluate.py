@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -24,6 +24,7 @@ from visavis.errors import RecipeError
 if TYPE_CHECKING:
     from visavis.evaluation.evaluate import Evaluation
     from visavis.evaluation.variants import EnsembleConfig, RerankConfig
+    from visavis.scoring.precision import Precision
 
 T = TypeVar("T", int, float)
 _OF_RERANK = "Re-ranking: "
@@ -91,6 +92,16 @@ def evaluate(
         Path | None,
         typer.Option("--plot", metavar="FILE.PNG", help=_OF_RERANK + "R@1 and rsum against K."),
     ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            "--precision", metavar="KIND", help="fp32, or bf16: matrix products on half the bits."
+        ),
+    ] = "fp32",
+    rank_changes: Annotated[
+        bool,
+        typer.Option("--rank-changes", help="Also score in fp32; say what --precision changes."),
+    ] = False,
     compare: Annotated[
         Path | None,
         typer.Option(
@@ -108,6 +119,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure models: R@K in both directions, with intervals, beside chance."""
+    import shutil
     import tempfile
 
     from visavis.evaluation.compare import compare as compare_runs
@@ -115,10 +127,12 @@ def evaluate(
     from visavis.models.pretrained import Pretrained
     from visavis.recipes.assemble import Material, open_material, part_of
     from visavis.recipes.measure import measure_baseline
-    from visavis.recipes.variants import Variants, measure_variants
+    from visavis.recipes.variants import Variants, Work, measure_variants
+    from visavis.scoring.matrix import Block
 
     # A mistake is said before the work.
     other = None if compare is None else load(compare)
+    block = Block(precision=_precision(precision))
     averaging = _ensemble(ensemble, normalise, weights, len(models))
     ks = _numbers(k, int, "--k") if k else ()
     reranking = _rerank(rerank, ks, neighbours, group)  # K is as yet empty where none is given
@@ -131,9 +145,16 @@ def evaluate(
     part = Material(part_of(material.corpus, split), material.features)
     variants = Variants(ensemble=averaging, rerank=reranking)
     with tempfile.TemporaryDirectory() as scratch, progress_bar("scoring") as progress:
-        found = measure_variants(
-            named, part, protocol, variants, scratch=Path(scratch), progress=progress
+        work = Work(
+            scratch=Path(scratch),
+            block=block,
+            ledgers=None if output is None else _ledgers(output),
+            rank_changes=rank_changes,
+            progress=progress,
         )
+        found = measure_variants(named, part, protocol, variants, work)
+    if output is not None:  # all is scored: nothing is left to go on with
+        shutil.rmtree(_ledgers(output), ignore_errors=True)
     comparison = None if other is None else compare_runs(found[-1], other)
     if plot is not None:
         from visavis.evaluation.curves import draw_curves
@@ -143,6 +164,18 @@ def evaluate(
         _save(found, output)
     results = [*found, *([measure_baseline(material, part.corpus, protocol)] if baseline else [])]
     _tell(results, comparison, as_json=as_json)
+
+
+def _ledgers(output: Path) -> Path:
+    """Where an evaluation that is killed goes on."""
+    return output.with_name(f"{output.name}.partial")
+
+
+def _precision(name: str) -> Precision:
+    from visavis.scoring.precision import PRECISIONS
+
+    _known(name, PRECISIONS, "--precision")
+    return name  # type: ignore[return-value]
 
 
 def _tell(results: Sequence[Evaluation], comparison: object, *, as_json: bool) -> None:
@@ -161,8 +194,24 @@ def _tell(results: Sequence[Evaluation], comparison: object, *, as_json: bool) -
         return
     # Whoever asks for oracle neighbours by name gets them; the rows and a note say what they are.
     show(evaluation_grid(results, diagnostics=True), Console())
+    for result in results:
+        changes = result.details.get("rank_changes")
+        if isinstance(changes, dict):
+            typer.echo(_changes(result.name, changes))
     if compared is not None:
         show(comparison_grid(compared), Console())
+
+
+def _changes(name: str, changes: Mapping[str, Any]) -> str:
+    """What the precision changed, in a line."""
+    first, ten = (
+        f"{changes['i2t_' + k]:.2%} / {changes['t2i_' + k]:.2%}" for k in ("top1", "top10")
+    )
+    return (
+        f"{name}, against fp32: scores differ by at most {changes['max_error']:.2g}; another best "
+        f"answer for {first} of the images / sentences, others among the best ten for {ten}; "
+        f"rsum {changes['recall']['rsum']:+.2f}"
+    )
 
 
 def _save(found: Sequence[Evaluation], output: Path) -> None:

@@ -1,4 +1,4 @@
-"""`visavis explain`: why a pair matches, example sheets, sweeps and pointing."""
+"""`visavis explain`: why a pair matches, example sheets, and the analyses of the papers."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from visavis.cli.common import (
     show_json,
 )
 from visavis.cli.explain_figures import By, Model, Outputs, Split, open_named, pointing, sweep
+from visavis.cli.explain_models import cross_rank, embedding, gates
+from visavis.cli.explain_training import curves, hardness
 from visavis.errors import DataError
 
 if TYPE_CHECKING:
@@ -126,6 +128,11 @@ def pair(
 
 app.command("sweep")(sweep)
 app.command("pointing")(pointing)
+app.command("embedding")(embedding)
+app.command("gates")(gates)
+app.command("cross-rank")(cross_rank)
+app.command("curves")(curves)
+app.command("hardness")(hardness)
 
 
 @app.command("sheet")

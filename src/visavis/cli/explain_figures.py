@@ -22,6 +22,7 @@ from visavis.cli.common import (
 from visavis.errors import RecipeError
 
 if TYPE_CHECKING:
+    from visavis.evaluation.report import Grid
     from visavis.models.pretrained import Pretrained
     from visavis.recipes.assemble import Material
     from visavis.recipes.explained import Pointing
@@ -52,6 +53,8 @@ Outputs = Annotated[
     list[Path] | None,
     typer.Option("--output", "-o", metavar="FILE", help="Where it is written; may stand often."),
 ]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Decides what is drawn at random.")]
+DRAWN = (".png", ".json")  # endings of a figure
 
 
 def sweep(
@@ -76,8 +79,6 @@ def sweep(
 
     Only settings that change no parameter. Files are written as .png (a plot) or .json.
     """
-    import tempfile
-
     from rich.console import Console
 
     from visavis.evaluation.report import show
@@ -93,14 +94,14 @@ def sweep(
     )
     from visavis.recipes.sweep import sweep as measure_sweep
 
-    _endings(output, (".png", ".json"), "a sweep")
+    check_endings(output, DRAWN, "a sweep")
     chosen = parse_values(values)
     pretrained = Pretrained.from_pretrained(model)
     material = open_named(pretrained, data, corpus, features)
     part = Material(part_of(material.corpus, split), material.features)
     config = SweepConfig(setting=setting, values=chosen, protocol=protocol, name=run_name(model))
-    with tempfile.TemporaryDirectory() as scratch, progress_bar("scoring") as progress:
-        found = measure_sweep(pretrained, part, config, scratch=Path(scratch), progress=progress)
+    with progress_bar("scoring") as progress:
+        found = measure_sweep(pretrained, part, config, progress=progress)
     for path in output or ():
         if path.suffix.lower() == ".json":
             write_json(path, sweep_values(found))
@@ -139,7 +140,7 @@ def pointing(
     from visavis.recipes.assemble import Material, part_of
     from visavis.recipes.explained import PointingConfig, measure_pointing, pointing_values
 
-    _endings(output, (".json",), "pointing")
+    check_endings(output, (".json",), "pointing")
     pretrained = Pretrained.from_pretrained(model)
     name = corpus_name(corpus, pretrained)
     material = open_named(pretrained, data, corpus, features)
@@ -174,11 +175,23 @@ def open_named(
     return open_material(corpus_name(corpus, pretrained), root, features)
 
 
-def _endings(output: list[Path] | None, known: tuple[str, ...], what: str) -> None:
+def check_endings(output: list[Path] | None, known: tuple[str, ...], what: str) -> None:
     """Refuse a file that cannot be written: a mistake is said before the work."""
     for path in output or ():
         if path.suffix.lower() not in known:
             raise RecipeError(f"{path}: {what} is written as {' or '.join(known)}; name it so")
+
+
+def tell(grid: Grid, values: dict[str, object] | None) -> None:
+    """A table on the output stream, or JSON where there are values."""
+    from rich.console import Console
+
+    from visavis.evaluation.report import show
+
+    if values is not None:
+        show_json(values)
+    else:
+        show(grid, Console())
 
 
 def _print_pointing(found: Pointing, name: str) -> None:

@@ -9,10 +9,23 @@ import typer
 from typer.core import TyperGroup
 
 from visavis import __version__
-from visavis.cli import convert, data, demo, doctor, evaluate, explain, extract, mine, search, train
+from visavis.cli import (
+    convert,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    explain,
+    extract,
+    index,
+    mine,
+    search,
+    serve,
+    train,
+)
 from visavis.errors import VisavisError
 
-_GO_ON = ("demo", "extract", "mine", "train")  # verbs that keep what is done
+_GO_ON = ("demo", "extract", "index", "mine", "train")  # verbs that keep what is done
 
 
 class _Verbs(TyperGroup):
@@ -49,6 +62,7 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.add_typer(index.app, name="index")
 app.command("search")(search.search)
 app.command("caption")(search.caption)
 app.add_typer(explain.app, name="explain")
@@ -57,6 +71,7 @@ app.command("extract")(extract.extract)
 app.command("convert")(convert.convert)
 app.add_typer(data.app, name="data")
 app.command("demo")(demo.demo)
+app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,24 +15,26 @@ from visavis.cli.common import (
     Weights,
     corpus_name,
     data_root,
-    say_skipped,
     show_json,
-    workers,
 )
-from visavis.errors import DataError
-
-if TYPE_CHECKING:
-    from visavis.models.pretrained import Pretrained
-    from visavis.recipes.gallery import Gallery
+from visavis.cli.index_place import IndexOption, find_index
+from visavis.cli.search_ways import Asked, Found, in_corpus, in_folder, in_index
+from visavis.errors import DataError, IndexError_
 
 Model = Annotated[
     str,
     typer.Option("--model", "-m", metavar="MODEL", help="A run or model folder, or a hub name."),
 ]
+MaybeModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model", "-m", metavar="MODEL", help="A run or model folder; default: the index's own."
+    ),
+]
 Images = Annotated[
     Path | None,
     typer.Option(
-        "--images", "-i", metavar="FOLDER", help="Pictures to search in; default: the corpus."
+        "--images", "-i", metavar="FOLDER", help="Pictures to search in; they are indexed first."
     ),
 ]
 Split = Annotated[
@@ -44,9 +46,27 @@ Top = Annotated[int, typer.Option("--top", "-t", min=1, metavar="N", help="How m
 
 def search(
     sentence: Annotated[str, typer.Argument(metavar="SENTENCE", help="What the picture shows.")],
-    model: Model,
+    model: MaybeModel = None,
     images: Images = None,
+    index: IndexOption = None,
     top: Top = 10,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            "--where", metavar="FILTER", help="As in \"width > 800 AND path LIKE 'a/%'\"."
+        ),
+    ] = None,
+    candidates: Annotated[
+        int | None,
+        typer.Option("--candidates", min=1, metavar="N", help="How many pictures are scored."),
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Score every picture.")] = False,
+    rerank: Annotated[
+        str | None, typer.Option("--rerank", metavar="HOW", help="reciprocal: ask pictures back.")
+    ] = None,
+    no_indexing: Annotated[
+        bool, typer.Option("--no-indexing", "-n", help="Do not look for new pictures first.")
+    ] = False,
     data: Data = None,
     corpus: CorpusName = None,
     split: Split = "all",
@@ -63,54 +83,45 @@ def search(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find pictures by a sentence, in a folder or in a corpus."""
-    from visavis.models.pretrained import Pretrained
-    from visavis.recipes.sheets import sheet_kind
-
+    """Find pictures by a sentence, in an index, in a folder or in a corpus."""
     if sheet is not None:
+        from visavis.recipes.sheets import sheet_kind
+
         sheet_kind(sheet)  # a mistake is said before the work
-    pretrained = Pretrained.from_pretrained(model)
-    if images is not None:
-        gallery = _folder(pretrained, images, features, weights)
+    asked = Asked(
+        sentence=sentence,
+        model=model,
+        top=top,
+        where=where,
+        candidates=candidates,
+        exact=exact,
+        rerank=rerank,
+        sync=not no_indexing,
+        features=features,
+        weights=weights,
+        sheet=sheet,
+    )
+    if index is not None or (images is None and data is None):
+        found = in_index(asked, _meant(index, model))
+    elif images is not None:
+        found = in_folder(asked, images)
     else:
-        root = data_root(data, ", or pass --images FOLDER")
-        gallery = _corpus(pretrained, corpus_name(corpus, pretrained), root, split, features)
-    _say_unknown(pretrained, sentence)
-    hits = gallery.search(sentence, top)
-    found = [
-        {
-            "rank": rank,
-            "score": round(hit.score, 4),
-            "id": gallery.ids[hit.index],
-            "picture": None if (path := gallery.pictures[hit.index]) is None else str(path),
-        }
-        for rank, hit in enumerate(hits, start=1)
-    ]
-    if sheet is not None:
-        from visavis.explain.sheet import Sheet
-        from visavis.recipes.sheets import search_row, write_sheet
-
-        write_sheet(Sheet("visavis search", (search_row(gallery, sentence, hits),)), sheet)
-    if as_json:
-        show_json(found)
-    elif filepath_only:
-        for entry in found:
-            typer.echo(entry["picture"] or entry["id"])
-    else:
-        _table("picture", [(hit.score, _shown(gallery, hit.index)) for hit in hits])
+        found = in_corpus(asked, data_root(data), corpus, split)
+    _show(found, filepath_only=filepath_only, as_json=as_json)
 
 
 def caption(
     picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="A picture's file.")],
-    model: Model,
+    model: MaybeModel = None,
     sentences: Annotated[
         Path | None,
         typer.Option(
             "--sentences",
             metavar="FILE",
-            help="Sentences to choose from, one a line; default: those of the corpus.",
+            help="Sentences to choose from, one a line; default: those of the corpus or index.",
         ),
     ] = None,
+    index: IndexOption = None,
     top: Top = 5,
     data: Data = None,
     corpus: CorpusName = None,
@@ -119,12 +130,36 @@ def caption(
     weights: Weights = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the sentences that fit a picture best, among those of a corpus or of a file."""
+    """Find the sentences that fit a picture best, among those of a corpus, a file or an index."""
+    if not picture.is_file():
+        raise DataError(f"{picture}: no such picture")
+    if index is not None or model is None:
+        from visavis.search.index import Index
+
+        opened = Index.open(find_index(index), model=model)
+        given = None if sentences is None else _lines(sentences)
+        answer = opened.captions(picture, k=top, sentences=given)
+        hits = [(hit.score, hit.text) for hit in answer.hits]
+    else:
+        hits = _described(picture, model, sentences, top, (data, corpus, split, features, weights))
+    if as_json:
+        ranked = enumerate(hits, start=1)
+        show_json([{"rank": n, "score": round(s, 4), "sentence": t} for n, (s, t) in ranked])
+    else:
+        _table("sentence", hits)
+
+
+_Corpus = tuple[Path | None, str | None, str, Path | None, Path | None]
+
+
+def _described(
+    picture: Path, model: str, sentences: Path | None, top: int, where: _Corpus
+) -> list[tuple[float, str]]:
+    """Without an index."""
     from visavis.models.pretrained import Pretrained
     from visavis.recipes.gallery import describe, picture_gallery
 
-    if not picture.is_file():
-        raise DataError(f"{picture}: no such picture")
+    data, corpus, split, features, weights = where
     pretrained = Pretrained.from_pretrained(model)
     if sentences is not None:
         texts = _lines(sentences)
@@ -132,37 +167,19 @@ def caption(
         root = data_root(data, ", or pass --sentences FILE")
         texts = _sentences(corpus_name(corpus, pretrained), root, split)
     gallery = picture_gallery(pretrained, picture, weights, features=features)
-    hits = describe(gallery, 0, texts, top)
-    if as_json:
-        ranked = enumerate(hits, start=1)
-        show_json(
-            [
-                {"rank": rank, "score": round(hit.score, 4), "sentence": texts[hit.index]}
-                for rank, hit in ranked
-            ]
-        )
-    else:
-        _table("sentence", [(hit.score, texts[hit.index]) for hit in hits])
+    return [(hit.score, texts[hit.index]) for hit in describe(gallery, 0, texts, top)]
 
 
-def _folder(
-    pretrained: Pretrained, images: Path, features: Path | None, weights: Path | None
-) -> Gallery:
-    from visavis.recipes.gallery import folder_gallery
-
-    gallery = folder_gallery(pretrained, images, weights, features=features, workers=workers(0))
-    say_skipped(gallery.skipped)
-    return gallery
-
-
-def _corpus(
-    pretrained: Pretrained, name: str, root: Path, split: str, features: Path | None
-) -> Gallery:
-    from visavis.recipes.assemble import open_material, part_of
-    from visavis.recipes.gallery import corpus_gallery
-
-    material = open_material(name, root, features)
-    return corpus_gallery(pretrained, part_of(material.corpus, split), material.features)
+def _meant(index: str | None, model: str | None) -> str:
+    try:
+        return find_index(index)
+    except IndexError_ as error:
+        if index is not None or model is None:
+            raise
+        raise DataError(
+            "which pictures? pass --data FOLDER or set VISAVIS_DATA for those of a corpus, pass "
+            "--images FOLDER, or build an index with `visavis index build`"
+        ) from error
 
 
 def _lines(file: Path) -> tuple[str, ...]:
@@ -182,16 +199,16 @@ def _sentences(name: str, root: Path, split: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.sentence_texts))
 
 
-def _say_unknown(pretrained: Pretrained, sentence: str) -> None:
-    from visavis.recipes.gallery import unknown_words
-
-    words = ", ".join(dict.fromkeys(unknown_words(pretrained, sentence)))
-    if words:
-        typer.echo(f"note: the model was trained without the words: {words}", err=True)
-
-
-def _shown(gallery: Gallery, row: int) -> str:
-    return str(gallery.pictures[row] or gallery.ids[row])
+def _show(found: Found, *, filepath_only: bool, as_json: bool) -> None:
+    if as_json:
+        show_json(found.plain())
+    elif filepath_only:
+        for hit in found.hits:
+            typer.echo(hit.picture or hit.id)
+    else:
+        if found.matches_well is False:
+            typer.echo("note: nothing here matches well", err=True)
+        _table("picture", [(hit.score, hit.picture or hit.id) for hit in found.hits])
 
 
 def _table(what: str, rows: list[tuple[float, str]]) -> None:

@@ -14,11 +14,13 @@ from visavis.evaluation.protocols import Protocol
 from visavis.metrics.ranks import Ranks, ranks
 from visavis.metrics.recall import chance_metrics, mean_metrics, recall_metrics
 from visavis.metrics.significance import Interval, Resampling, Units, intervals, units_of
+from visavis.scoring.meter import Scoring
 from visavis.types import Scores
 
 TIES = "ties lose"
 
 ScoreFold = Callable[[Corpus], Scores]
+RankFold = Callable[[Corpus], Ranks]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,6 +71,7 @@ class Evaluation:
     folds: tuple[Fold, ...]
     resampling: Resampling
     details: dict[str, object] = field(default_factory=dict)  # seeds, hashes: what explains it
+    scoring: Scoring | None = None  # None: by something else than the engine, or long ago
     queries: tuple[Queries, ...] = ()  # one per fold; empty when they were not kept
 
     def units(self) -> tuple[Units, ...]:
@@ -106,10 +109,42 @@ def evaluate(
     Raises:
         DataError: scores of the wrong shape, with NaN or infinity; a fold without a single pair.
     """
+    return evaluate_ranks(
+        lambda fold: _ranked(score_fold(fold), fold),
+        protocol,
+        name=name,
+        details=details,
+        resampling=resampling,
+        on_fold=on_fold,
+    )
+
+
+def evaluate_ranks(
+    rank_fold: RankFold,
+    protocol: Protocol,
+    *,
+    name: str,
+    details: Mapping[str, object] | None = None,
+    resampling: Resampling | None = None,
+    on_fold: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Evaluate what ranks every fold of a protocol, whether or not a score matrix exists.
+
+    Args:
+        rank_fold: gives the ranks of all queries of a corpus.
+        protocol: the folds.
+        name: of what is evaluated, as it stands in reports.
+        details: JSON values that explain the figures: seeds, hashes, settings.
+        resampling: how intervals are made.
+        on_fold: told how many folds are done, of how many.
+
+    Raises:
+        DataError: a fold without a single pair; whatever `rank_fold` raises.
+    """
     settings = resampling or Resampling()
     queries: list[Queries] = []
     for fold in protocol.folds:
-        queries.append(Queries(_ranked(score_fold(fold), fold), fold.pairs))
+        queries.append(Queries(rank_fold(fold), fold.pairs))
         if on_fold is not None:
             on_fold(len(queries), len(protocol.folds))
     folds = tuple(_fold(fold, found) for fold, found in zip(protocol.folds, queries, strict=True))

@@ -23,6 +23,7 @@ from visavis.rerank.ensemble import Normalisation, mean_scores
 from visavis.rerank.groups import GROUP, Groups, Kind, alone, nearest_vectors, oracle
 from visavis.rerank.matrices import copied
 from visavis.rerank.reciprocal import Candidates, i2t_candidates, t2i_candidates, with_order
+from visavis.scoring.meter import Meter
 from visavis.types import Scores
 
 TextVectors = tuple[Tensor, Tensor]  # (M, D) twice: S_TT(T, T') rises with their inner product
@@ -38,6 +39,7 @@ class Source:
     score: ScoreFold
     details: Mapping[str, object] = field(default_factory=dict)
     text_vectors: Callable[[Corpus], TextVectors] | None = None  # None: nothing was learned
+    meters: tuple[Meter, ...] = ()  # of the models whose scores these are made of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +122,7 @@ def ensemble(sources: Sequence[Source], config: EnsembleConfig, folder: Path) ->
             }
         },
         text_vectors=_mean_vectors(sources, weights),
+        meters=tuple(meter for source in sources for meter in source.meters),
     )
 
 
@@ -175,7 +178,10 @@ def reranked(source: Source, config: RerankConfig, folder: Path) -> list[Source]
 
     return [
         Source(
-            f"{source.name} {_called(config.neighbours, k)}", at(k), _explained(source, config, k)
+            f"{source.name} {_called(config.neighbours, k)}",
+            at(k),
+            _explained(source, config, k),
+            meters=source.meters,
         )
         for k in config.k
     ]

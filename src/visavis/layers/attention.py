@@ -10,7 +10,7 @@ Two forms: `attended_cosine_plain` follows the equations and builds the attended
     q.c = sum_s a_s (q.v_s)          |c|^2 = a' G a,  G = V V' once per source item
 
 so the affinity product is the only work of width D for each pair, and no (B, A, Q, D) tensor
-exists.
+exists. `visavis.kernels` has fused forms of these functions; the models choose between them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from visavis.layers.norm import EPSILON
+from visavis.types import Encoded
 
 FeatureNorm = Literal[
     "clipped_l2norm", "l2norm", "clipped_l1norm", "l1norm", "clipped", "softmax", "no_norm"
@@ -40,6 +41,11 @@ class Side:
     vectors: Tensor  # (items, L, D)
     mask: Tensor  # (items, L) bool
     gram: Tensor | None = None  # (items, L, L) inner products, where this side is attended to
+
+
+def side_of(items: Encoded) -> Side:
+    """Encoded items as a side; their Gram matrices stand in `extra` where they are known."""
+    return Side(items.tokens, items.mask, items.extra.get("gram"))
 
 
 def gram_matrix(vectors: Tensor) -> Tensor:

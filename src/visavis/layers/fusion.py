@@ -22,6 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from visavis.layers.pooling import masked_mean
+from visavis.types import Encoded
+
 Joining = Literal["sum", "product", "concatenation"]
 
 
@@ -125,9 +128,13 @@ class LowRankFusion(nn.Module):
         """Logits of what `images` and `sentences` gave, which is broadcast: (...)."""
         return (left * right).sum(dim=-1)
 
+    def vectors(self, left: Tensor, right: Tensor) -> Tensor:
+        """The vector f of x and y (..., D) that are broadcast: (..., F)."""
+        return self.factors().fused(left, right, self.rank)
+
     def straight(self, left: Tensor, right: Tensor) -> Tensor:
         """Logits by the equations, of x and y (..., D) that are broadcast: (...)."""
-        logit: Tensor = self.out(self.factors().fused(left, right, self.rank))
+        logit: Tensor = self.out(self.vectors(left, right))
         return logit.squeeze(-1)
 
     def forget(self) -> None:
@@ -232,8 +239,8 @@ class LayeredFusion(nn.Module):
         logit: Tensor = self.rest(joined)
         return logit.squeeze(-1)
 
-    def straight(self, left: Tensor, right: Tensor) -> Tensor:
-        """Logits of x and y (..., D), which are broadcast, layer by layer: (...)."""
+    def vectors(self, left: Tensor, right: Tensor) -> Tensor:
+        """What the last layer reads, of x and y (..., D), which are broadcast: (..., hidden)."""
         weight: Tensor = self.first.weight
         if self.second is not None:
             both = [left + torch.zeros_like(right), right + torch.zeros_like(left)]  # broadcast
@@ -241,24 +248,28 @@ class LayeredFusion(nn.Module):
             weight = torch.cat([weight, self.second.weight], dim=1)
         else:
             joined = left * right if self.how == "product" else left + right
-        logit: Tensor = self.rest(functional.linear(joined, weight, self.first.bias))
+        found: Tensor = self.rest[:-1](functional.linear(joined, weight, self.first.bias))
+        return found
+
+    def straight(self, left: Tensor, right: Tensor) -> Tensor:
+        """Logits of x and y (..., D), which are broadcast, layer by layer: (...)."""
+        logit: Tensor = self.rest[-1](self.vectors(left, right))
         return logit.squeeze(-1)
 
 
-def on_sphere(vectors: Tensor, reach: Tensor, place: int) -> Tensor:
-    """Unit vectors that keep inner products across the sides, but for one factor for all of them.
+def fused_pairs(fusion: LowRankFusion | LayeredFusion, x: Encoded, y: Encoded) -> Tensor:
+    """The vector whose last linear map is the logit, for aligned rows: (P, F).
 
-    Each vector is divided by `reach`, and a coordinate that the other side has 0 in fills it up to
-    length 1 (Bachrach et al. 2014, for search by largest inner product). A vector longer than
-    `reach` counts as if it were as long.
+    Each word is fused with its best region, and the mean is taken over the words; where both sides
+    are one vector, that is their only one.
 
     Args:
-        vectors: (N, D).
-        reach: (), above 0.
-        place: 0 for one side, 1 for the other.
+        fusion: of all of them.
+        x: vectors of P images (P, L, D), before the fusion.
+        y: vectors of P sentences (P, W, D), before the fusion.
     """
-    length = vectors.norm(dim=1, keepdim=True)
-    scaled = vectors / torch.maximum(length, reach)
-    rest = (1 - scaled.square().sum(dim=1, keepdim=True)).clamp_min(0).sqrt()
-    extra = [rest, torch.zeros_like(rest)]
-    return torch.cat([scaled, *(extra if place == 0 else extra[::-1])], dim=1)
+    left, right = fusion.images(x.tokens), fusion.sentences(y.tokens)
+    logits = fusion.combine(left.unsqueeze(2), right.unsqueeze(1))  # (P, L, W)
+    best = logits.masked_fill(~x.mask.unsqueeze(2), -torch.inf).argmax(dim=1)  # (P, W)
+    chosen = x.tokens.take_along_dim(best.unsqueeze(2), dim=1)  # (P, W, D)
+    return masked_mean(fusion.vectors(chosen, y.tokens), y.mask)

@@ -56,20 +56,24 @@ class GatedFusion(nn.Module):
         product = own * message
         if self.config.gate == "scalar":
             product = product.sum(dim=-1, keepdim=True)
-        return product.sigmoid()
+        return product.sigmoid_()
 
     def forward(self, own: Tensor, message: Tensor) -> Tensor:
         """Eq. 6 or 9 as it stands: (..., D)."""
+        return self.with_residual(self.mapped(own, message), own)
+
+    def mapped(self, own: Tensor, message: Tensor) -> Tensor:
+        """F of eq. 6 or 9, before the residual: (..., D)."""
         fusion, weight, bias = self.config.fusion, self.linear.weight, self.linear.bias
         gate = None if self.config.gate == "none" else self.gate(own, message)
         if fusion == "concat":
             left, right = (_gated(part, gate) for part in (own, message))
             mapped = F.linear(right, weight[:, self.dim :], bias)
-            mapped = mapped + F.linear(left, weight[:, : self.dim])
+            mapped += F.linear(left, weight[:, : self.dim])
         else:
             fused = own + message if fusion == "add" else own * message
-            mapped = F.linear(_gated(fused, gate), weight, bias)
-        return self._finished(mapped, own)
+            mapped = F.linear(_gated(fused, gate, fresh=True), weight, bias)
+        return mapped.relu_()
 
     def own(self, tokens: Tensor) -> Tensor:
         """W₁ v of fragments: (..., D)."""
@@ -79,16 +83,18 @@ class GatedFusion(nn.Module):
         """W₂ x of fragments of the other side, which messages are sums of: (..., D)."""
         return F.linear(tokens, self.linear.weight[:, -self.dim :])
 
-    def joined(self, tokens: Tensor, own: Tensor, given: Tensor, gate: Tensor | None) -> Tensor:
-        """`forward` from W₁ v, W₂ f and the gate (..., 1) or None, where W `splits`."""
-        mapped = _gated(own + given, gate)
+    def joined(self, own: Tensor, given: Tensor, gate: Tensor | None) -> Tensor:
+        """`mapped` from W₁ v, W₂ f and the gate (..., 1) or None, where W `splits`."""
+        mapped = _gated(own + given, gate, fresh=True)
         if self.linear.bias is not None:
             mapped = mapped + self.linear.bias
-        return self._finished(mapped, tokens)
+        return mapped.relu_()
 
-    def _finished(self, mapped: Tensor, own: Tensor) -> Tensor:
-        fused = mapped.relu()
-        return fused + own if self.config.residual else fused
+    def with_residual(self, mapped: Tensor, own: Tensor) -> Tensor:
+        """The last term of eq. 6 or 9, where there is one."""
+        if not self.config.residual:
+            return mapped
+        return mapped + own if torch.is_grad_enabled() else mapped.add_(own)
 
 
 class AttentionPool(nn.Module):
@@ -115,9 +121,9 @@ class AttentionPool(nn.Module):
     def weigh(self, level: Tensor, mask: Tensor) -> Tensor:
         """Weights (..., L) from `level` (..., L, D or 1) and a mask that broadcasts to (..., L)."""
         if self.out is None:
-            logits = level / math.sqrt(self.dim)
+            logits = level.to(self.linear.weight.dtype) / math.sqrt(self.dim)
         else:
-            logits = self.out((level + self.linear.bias).relu())
+            logits = self.out((level + self.linear.bias).relu_()).to(self.linear.weight.dtype)
         if not bool(mask.all()):
             logits = logits.masked_fill(~mask.unsqueeze(-1), -torch.inf)
         weights: Tensor = logits.softmax(dim=-2).mean(dim=-1)
@@ -142,5 +148,8 @@ def start(linear: nn.Linear, dim: int) -> None:
         nn.init.zeros_(linear.bias)
 
 
-def _gated(vectors: Tensor, gate: Tensor | None) -> Tensor:
-    return vectors if gate is None else gate * vectors
+def _gated(vectors: Tensor, gate: Tensor | None, *, fresh: bool = False) -> Tensor:
+    """The product g ⊙ vectors, in their own memory where neither others nor gradients need it."""
+    if gate is None:
+        return vectors
+    return vectors.mul_(gate) if fresh and not torch.is_grad_enabled() else gate * vectors

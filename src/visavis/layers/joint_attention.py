@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from visavis.layers.heads import by_head, by_item, turns
+from visavis.layers.narrow import for_products
 from visavis.layers.transformer import MultiHead
 from visavis.types import Encoded
 
@@ -35,21 +37,19 @@ def own_part(attention: MultiHead, tokens: Tensor, mask: Tensor) -> dict[str, Te
         mask: (N, L) bool, True where a token is real; each item has at least one.
 
     Returns:
-        `queries` (N, L, H, 1 + K), scaled, each led by its own log-sum-exp; `own` (N, L, D), what
-        the own set gives; `keys` (N, H, 1 + L, 1 + K), of which the first picks the log-sum-exp
-        of a query and the others take no notice of it; `values` (N, H, L, K).
+        `queries` (N, H, L, K), scaled; `total` (N, H, L), the log-sum-exp of each over its own set,
+        and `own` (N, H, L, K), what that set gives; `keys` and `values` (N, H, L, K).
     """
     keys, values = attention.split(attention.key(tokens)), attention.split(attention.value(tokens))
     queries = attention.split(attention.query(tokens)) / keys.shape[3] ** 0.5  # (N, H, L, K)
     logits = queries @ keys.transpose(2, 3)  # (N, H, L, L)
     logits = logits.masked_fill(~mask[:, None, None, :], -torch.inf)
-    total = logits.logsumexp(dim=3, keepdim=True)  # (N, H, L, 1)
     weights = F.dropout(logits.softmax(dim=3), attention.dropout, attention.training)
-    picks = F.pad(torch.ones_like(keys[:, :, :1, :1]), (0, keys.shape[3]))  # 1, 0, ..., 0
     return {
-        "queries": torch.cat([total, queries], dim=3).transpose(1, 2).contiguous(),
-        "own": (weights @ values).transpose(1, 2).flatten(2),
-        "keys": torch.cat([picks, F.pad(keys, (1, 0))], dim=2),
+        "queries": queries.contiguous(),
+        "total": logits.logsumexp(dim=3),
+        "own": weights @ values,
+        "keys": keys.contiguous(),
         "values": values.contiguous(),
     }
 
@@ -60,9 +60,10 @@ class Side:
 
     tokens: Tensor  # (N, L, D)
     mask: Tensor  # (N, L)
-    queries: Tensor  # (N, L, H, 1 + K)
-    own: Tensor  # (N, L, D)
-    keys: Tensor  # (N, H, 1 + L, 1 + K)
+    queries: Tensor  # (N, H, L, K)
+    total: Tensor  # (N, H, L)
+    own: Tensor  # (N, H, L, K)
+    keys: Tensor  # (N, H, L, K)
     values: Tensor  # (N, H, L, K)
 
     @staticmethod
@@ -70,14 +71,10 @@ class Side:
         """Encoded items whose `extra` is that of `own_part`, without needless padding."""
         items = items.trimmed()
         length, extra = items.mask.shape[1], items.extra
-        return Side(
-            items.tokens,
-            items.mask,
-            extra["queries"][:, :length],
-            extra["own"][:, :length],
-            extra["keys"][:, :, : 1 + length],
-            extra["values"][:, :, :length],
-        )
+        names = ("queries", "keys", "values")
+        queries, keys, values = (for_products(extra[name][:, :, :length]) for name in names)
+        total, own = (extra[name][:, :, :length] for name in ("total", "own"))
+        return Side(items.tokens, items.mask, queries, total, own, keys, values)
 
 
 def attend_all(looking: Side, seen: Side, *, dropout: float = 0.0) -> Tensor:
@@ -89,38 +86,30 @@ def attend_all(looking: Side, seen: Side, *, dropout: float = 0.0) -> Tensor:
         dropout: of the attention weights on the other side, drawn for each pair.
 
     Returns:
-        Heads joined, before the output map: (B, N, L, D).
+        Heads joined, before the output map. Places stand first, so that what follows finds the
+        next word of all pairs in one piece: (L, B, N, D).
     """
-    queries = looking.queries.flatten(0, 1).transpose(0, 1)  # (H, N L, 1 + K)
-    attended = _attended(queries[None], looking.own.flatten(0, 1)[None], seen, dropout)
-    return attended.view(len(attended), *looking.mask.shape, -1)
+    (n, length), (b, s) = looking.mask.shape, seen.mask.shape
+    parts = (looking.queries, looking.total, looking.own)
+    queries, total, own = (part.transpose(0, 1).flatten(1, 2) for part in parts)  # (H, N L, ...)
+    if turns(n * length, s):
+        keys, values = (part.transpose(0, 1) for part in (seen.keys, seen.values))  # (H, B, S, K)
+        weights = by_head(queries, keys, seen.mask, total).transpose(2, 3)  # (H, B, N L, 1 + S)
+        found = _merged(weights, values, own.unsqueeze(1), dropout).transpose(0, 1)
+    else:
+        weights = by_item(queries[None], seen.keys, seen.mask, total[None])
+        found = _merged(weights, seen.values, own[None], dropout)  # (B, H, N L, K)
+    merged: Tensor = found.unflatten(2, (n, length)).permute(3, 0, 2, 1, 4)
+    return merged.reshape(length, b, n, -1)
 
 
 def attend_pairs(looking: Side, seen: Side, *, dropout: float = 0.0) -> Tensor:
-    """The same for aligned rows: (P, L, D)."""
-    return _attended(looking.queries.transpose(1, 2), looking.own, seen, dropout)
+    """The same for aligned rows: (L, P, D)."""
+    weights = by_item(looking.queries, seen.keys, seen.mask, looking.total)  # (P, H, L, 1 + S)
+    return _merged(weights, seen.values, looking.own, dropout).permute(2, 0, 1, 3).flatten(2)
 
 
-def _attended(queries: Tensor, own: Tensor, seen: Side, dropout: float) -> Tensor:
-    """Queries (1 or B, H, L, 1 + K) whose own sets give `own` (1 or B, L, D): (B, L, D)."""
-    weights = _weights(queries, seen)  # (B, H, L, 1 + S), the own set first
-    own_weight, others = weights[..., :1], weights[..., 1:]
-    found = F.dropout(others, dropout, dropout > 0) @ seen.values  # (B, H, L, K)
-    heads = own.reshape(*own.shape[:2], *seen.values.shape[1::2])  # (1 or B, L, H, K)
-    return (heads * own_weight.transpose(1, 2) + found.transpose(1, 2)).flatten(2)
-
-
-def _weights(queries: Tensor, seen: Side) -> Tensor:
-    """The joint softmax: queries (1 or B, H, L, 1 + K) to (B, H, L, 1 + S)."""
-    padding = ~F.pad(seen.mask, (1, 0), value=True)[:, None, :, None]  # (B, 1, 1 + S, 1)
-    # Along a short last axis torch's softmax takes 20 times as long on a processor as along any
-    # other; the longer of the two axes stands last.
-    turned = queries.shape[2] >= seen.values.shape[2]
-    if turned:
-        logits = seen.keys @ queries.transpose(2, 3)  # (B, H, 1 + S, L)
-    else:
-        logits = queries @ seen.keys.transpose(2, 3)  # (B, H, L, 1 + S)
-        padding = padding.transpose(2, 3)
-    if bool(padding.any()):
-        logits = logits.masked_fill(padding, -torch.inf)
-    return logits.softmax(dim=2).transpose(2, 3) if turned else logits.softmax(dim=3)
+def _merged(weights: Tensor, values: Tensor, own: Tensor, dropout: float) -> Tensor:
+    """The own set with its weight, which stands first, and the others with theirs: (..., L, K)."""
+    found = F.dropout(weights[..., 1:], dropout, dropout > 0) @ values
+    return torch.addcmul(found.to(own.dtype), own, weights[..., :1])

@@ -23,6 +23,7 @@ from visavis.layers.messages import (
     carried,
     lengths,
 )
+from visavis.layers.narrow import for_products
 from visavis.layers.norm import EPSILON, l2norm
 from visavis.layers.pooling import masked_mean
 from visavis.types import Encoded
@@ -66,6 +67,17 @@ class Passing(nn.Module):
         """Whether `forward` needs the inner products of the fragments themselves, for its gates."""
         return self.config.fuse and self.fusion.splits and self.config.fusion.gate == "scalar"
 
+    @property
+    def pools_apart(self) -> bool:
+        """Whether the residual is pooled beside what it would be added to.
+
+        Logits and sums of eq. 10-11 are linear: w (x + v) = w x + w v, and the same for sum a x.
+        The perceptron of the code is not.
+        """
+        config = self.config
+        linear = config.pooling == "mean" or not config.heads
+        return config.fuse and config.fusion.residual and linear
+
     def look(self, tokens: Tensor) -> Tensor:
         """Fragments as they look at the other side: (..., d_h)."""
         found: Tensor = (self.query or self.key)(tokens)
@@ -90,6 +102,8 @@ class Passing(nn.Module):
                 found |= {"query": self.look(tokens), "relation": relation}
         if config.fuse and config.twice:
             found["gram"] = tokens @ tokens.transpose(1, 2)
+        if self.pools_apart and config.pooling == "attention":
+            found["weight"] = self.pool.level(tokens)
         if config.fuse and self.fusion.splits:
             found |= {"own": self.fusion.own(tokens), "given": other.fusion.given(tokens)}
         elif not config.fuse and config.messages == config.pooling == "attention":
@@ -116,11 +130,7 @@ class Passing(nn.Module):
                 weights = attended_again(weights, seen.extra["relation"], looking.mask)
         mask = looking.mask.unsqueeze(1)
         if config.fuse:
-            fused = self._fused(looking, seen, weights, product)
-            shares = self._even(mask)
-            if config.pooling == "attention":
-                shares = self.pool.weigh(self.pool.level(fused), mask)
-            return weighted(shares, fused)
+            return self._pooled(looking, self._fused(looking, seen, weights, product), mask)
         if affinity is None:  # all messages are the same mean, and so is what is made of them
             return carried(weights, seen.tokens).squeeze(3)
         shares = self._even(mask)
@@ -132,18 +142,32 @@ class Passing(nn.Module):
     def _fused(
         self, looking: Items, seen: Items, weights: Tensor, product: Tensor | None
     ) -> Tensor:
-        """Eq. 5-9 with messages of some weights (G, B, S, A, L): (G, B, A, L, D)."""
+        """F of eq. 5-9 with messages of some weights (G, B, S, A, L): (G, B, A, L, D)."""
         tokens = looking.tokens.unsqueeze(1)
         if self.config.twice:
             weights = weights / (lengths(weights, seen.extra["gram"]) + EPSILON)
         if not self.fusion.splits:
-            found: Tensor = self.fusion(tokens, carried(weights, seen.tokens))
-            return found
+            return self.fusion.mapped(tokens, carried(weights, seen.tokens))
         gate = None
         if product is not None:  # v · f, as a sum of v · x_s
             gate = (weights * product).sum(dim=2).sigmoid().unsqueeze(-1)  # (G, B, A, L, 1)
         given = carried(weights, seen.extra["given"])
-        return self.fusion.joined(tokens, looking.extra["own"].unsqueeze(1), given, gate)
+        return self.fusion.joined(looking.extra["own"].unsqueeze(1), given, gate)
+
+    def _pooled(self, looking: Items, mapped: Tensor, mask: Tensor) -> Tensor:
+        """Eq. 10-11 of F's values (G, B, A, L, D) and the residual: (G, B, A, D)."""
+        tokens, apart = looking.tokens, self.pools_apart
+        if not apart:
+            mapped = self.fusion.with_residual(mapped, tokens.unsqueeze(1))
+        shares = self._even(mask)
+        if self.config.pooling == "attention":
+            level = self.pool.level(mapped)
+            level = level + looking.extra["weight"].unsqueeze(1) if apart else level
+            shares = self.pool.weigh(level, mask)
+        found = weighted(shares, mapped).to(tokens.dtype)
+        if apart:
+            found += (shares.transpose(1, 2) @ for_products(tokens)).transpose(1, 2)
+        return found
 
     def _even(self, mask: Tensor) -> Tensor:
         """Weights of a mean (..., L); with `padded_to`, the last place stands for all padding."""
@@ -217,6 +241,6 @@ class Passing(nn.Module):
         weights = 3 * table + (2 * own * own + 2 * table if config.twice else 0)
         heads = 3 * max(config.heads, 1)
         if config.fuse:
-            rows = 4 * dim if self.fusion.splits else 5 * dim + self.fusion.linear.in_features
+            rows = 4 * dim if self.fusion.splits else 4 * dim + self.fusion.linear.in_features
             return weights + own * (rows + heads)
         return weights + table + own * ((3 * dim if config.heads else 0) + heads)

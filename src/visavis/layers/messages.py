@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from visavis.layers.narrow import for_products
 from visavis.layers.norm import EPSILON
 from visavis.types import Encoded
 
@@ -60,8 +61,13 @@ class Items:
 
 def affinities(seen: Tensor, looking: Tensor) -> Tensor:
     """Inner products (eq. 1): (G, B, S, D) and (G, A, L, D) to (G, B, S, A, L)."""
-    product = seen.flatten(1, 2) @ looking.flatten(1, 2).transpose(1, 2)
-    return product.view(*seen.shape[:3], *looking.shape[1:3])
+    shape = (*seen.shape[:3], *looking.shape[1:3])
+    seen, looking = (for_products(side.flatten(1, 2)) for side in (seen, looking))
+    if seen.dtype == torch.bfloat16:  # products of few rows with many columns are slow
+        product = (looking @ seen.transpose(1, 2)).transpose(1, 2).float()
+    else:
+        product = seen @ looking.transpose(1, 2)
+    return product.reshape(shape)
 
 
 def turned(affinity: Tensor) -> Tensor:
@@ -106,8 +112,8 @@ def carried(weights: Tensor, vectors: Tensor) -> Tensor:
         weights: (G, B, S, A, L).
         vectors: (G, B, S, D), what is seen, or the same map of it.
     """
-    found = weights.flatten(3).transpose(2, 3) @ vectors
-    return found.view(*weights.shape[:2], *weights.shape[3:], -1)
+    found = weights.flatten(3).transpose(2, 3) @ for_products(vectors)
+    return found.view(*weights.shape[:2], *weights.shape[3:], -1).to(vectors.dtype)
 
 
 def lengths(weights: Tensor, gram: Tensor) -> Tensor:

@@ -24,3 +24,17 @@ def masked_max(tokens: Tensor, mask: Tensor) -> Tensor:
 def pool(tokens: Tensor, mask: Tensor, how: Pooling) -> Tensor:
     """Pool by name."""
     return masked_mean(tokens, mask) if how == "mean" else masked_max(tokens, mask)
+
+
+def best_regions(found: Tensor, regions: Tensor, words: Tensor, *, aligned: bool) -> Tensor:
+    """Words' best regions averaged over the words: (N, M), or (P,) of aligned rows.
+
+    Args:
+        found: (N, M, R, W), or (P, R, W).
+        regions: (N, R) bool.
+        words: (M, W) bool.
+        aligned: row p of one side with row p of the other.
+    """
+    real = regions if aligned else regions.unsqueeze(1)
+    best = found.masked_fill(~real.unsqueeze(-1), -torch.inf).amax(dim=-2)  # (..., W)
+    return (best * words).sum(dim=-1) / words.sum(dim=-1)

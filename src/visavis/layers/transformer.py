@@ -109,7 +109,7 @@ class FeedForward(nn.Module):
     def forward(self, vectors: Tensor) -> Tensor:
         """(..., D) to (..., D)."""
         hidden = self.first(vectors)
-        hidden = hidden.relu() if self.activation == "relu" else F.gelu(hidden)
+        hidden = hidden.relu_() if self.activation == "relu" else F.gelu(hidden)
         found: Tensor = self.second(hidden)
         return found
 
@@ -140,10 +140,19 @@ class TransformerUnit(nn.Module):
             tokens: (..., D), what came in.
             attended: (..., D), heads joined, before the output map.
         """
-        added = self.dropout(self.attention.out(attended))
-        tokens = self.attention_norm(tokens + added)
-        found: Tensor = self.feed_forward_norm(tokens + self.dropout(self.feed_forward(tokens)))
+        return self.finish_mapped(tokens, self.attention.out(attended))
+
+    def finish_mapped(self, tokens: Tensor, mapped: Tensor) -> Tensor:
+        """`finish` behind the output map, which may have been applied already."""
+        tokens = self.attention_norm(_plus(self.dropout(mapped), tokens))
+        fed = self.dropout(self.feed_forward(tokens))
+        found: Tensor = self.feed_forward_norm(_plus(fed, tokens))
         return found
+
+
+def _plus(made: Tensor, tokens: Tensor) -> Tensor:
+    """The sum, in the memory of what was just made; of the wider type where products are narrow."""
+    return made.to(torch.promote_types(made.dtype, tokens.dtype)).add_(tokens)
 
 
 class DecoderUnit(nn.Module):
@@ -162,9 +171,8 @@ class DecoderUnit(nn.Module):
 
     def own(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """The first sub-layer: (B, L, D) to phrases (B, L, D)."""
-        phrases: Tensor = self.self_norm(
-            tokens + self.dropout(self.self_attention(tokens, tokens, mask))
-        )
+        attended = self.dropout(self.self_attention(tokens, tokens, mask))
+        phrases: Tensor = self.self_norm(_plus(attended, tokens))
         return phrases
 
     def forward(self, tokens: Tensor, mask: Tensor, sources: Tensor, source_mask: Tensor) -> Tensor:

@@ -1,10 +1,9 @@
-"""What is mined in, and scores of a stripe of its images with all sentences."""
+"""What is mined in, and tiles of its scores."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,11 +15,14 @@ from visavis.data.features import Features
 from visavis.data.negatives import NONE, Negatives
 from visavis.data.texts import Texts
 from visavis.errors import DataError
-from visavis.scoring.encode import SENTENCES_AT_ONCE, encode_images
-from visavis.scoring.matrix import score_stripe
+from visavis.scoring.matrix import Block, scored_at
+from visavis.scoring.sides import held_sentences, read_images
+from visavis.scoring.stream import Stream, Tile
 from visavis.types import Encoded, ImageBatch, Matcher, Scores, SentenceBatch
 
-SENTENCES_TOGETHER = 8  # batches of like length that are kept and scored as one
+BLOCK = Block(rows=512, memory_bytes=2**30)
+TILE_CELLS = 2**26  # of a tile of candidates, at most
+TOGETHER = 512  # candidates of an image that are scored at once
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,112 +46,109 @@ class Sides:
         return self.corpus.rows
 
 
-class StripeScorer(Protocol):
-    """Scores of images with all sentences, a stripe of images at a time."""
+def exhaustive(model: Matcher, sides: Sides, block: Block = BLOCK) -> Stream:
+    """Tiles of every image with every sentence.
 
-    @property
-    def order(self) -> NDArray[np.int64]:
-        """Which sentence each column is: (M,)."""
-        ...
-
-    def score(self, start: int, stop: int) -> Scores:
-        """Images `start` to `stop`: (B, M) float32; -inf where a pair is out of the question."""
-        ...
-
-
-class Exhaustive:
-    """Every sentence, by the model itself. Sentences are encoded once, images with their stripe."""
-
-    def __init__(self, model: Matcher, sides: Sides) -> None:
-        self.model, self.sides = model, sides
-        self.order = np.argsort(sides.texts.lengths, kind="stable")
-        self.parts = list(_encoded(model, sides, self.order))
-        self.starts = np.cumsum([0, *(len(part) for part in self.parts)])
-
-    def images(self, start: int, stop: int) -> Encoded:
-        """Some images as the model keeps them."""
-        rows, features = self.sides.rows[start:stop], self.sides.features
-        return encode_images(
-            self.model, lambda part: features.read(rows[part]), len(rows), device=self.sides.device
-        )
-
-    @torch.inference_mode()
-    def score(self, start: int, stop: int) -> Scores:
-        """All pairs of a stripe: (B, M), columns in the order of `order`."""
-        images = self.images(start, stop)
-        shape = (stop - start, len(self.order))
-        i2t = torch.empty(shape, device=self.sides.device)
-        t2i = i2t
-        for part, first in zip(self.parts, self.starts, strict=False):
-            found = score_stripe(self.model, images, part)
-            if found.decoupled and t2i is i2t:
-                t2i = torch.empty_like(i2t)
-            columns = slice(int(first), int(first) + len(part))
-            i2t[:, columns] = found.i2t
-            if found.decoupled:
-                t2i[:, columns] = found.t2i
-        return Scores(i2t, t2i)
+    Sentences are encoded once and kept, images with their tiles: there may be many.
+    """
+    rows, features = sides.rows, sides.features
+    images = read_images(
+        model, lambda items: features.read(rows[items]), len(rows), device=sides.device
+    )
+    sentences = held_sentences(model, sides.texts, device=sides.device)
+    return Stream(model, images, sentences, block)
 
 
 class Rescored:
-    """Candidates of a cheaper miner alone, by the model itself: exact scores, far fewer of them."""
+    """Tiles of a cheaper miner's candidates alone: exact scores, far fewer of them.
 
-    def __init__(self, model: Matcher, sides: Sides, candidates: Negatives) -> None:
-        self.whole = Exhaustive(model, sides)
-        self.order = self.whole.order
-        self._columns, self._starts = _candidate_columns(candidates, sides.corpus, self.order)
+    Args:
+        model: scores them.
+        sides: what is mined in.
+        candidates: lists of the cheaper miner.
+        block: images of a tile.
+    """
+
+    def __init__(
+        self, model: Matcher, sides: Sides, candidates: Negatives, block: Block = BLOCK
+    ) -> None:
+        self.whole = exhaustive(model, sides, block)
+        self.shape = self.whole.shape
+        self._items, self._starts = _candidates_of(
+            candidates, sides.corpus, self.whole.sentences.order
+        )
+        self._rows = max(1, min(block.rows, TILE_CELLS // max(1, self.shape[1])))
+
+    @property
+    def grid(self) -> Mapping[str, object]:
+        """How many images are in a tile; which sentences follows from the candidates."""
+        return {"rows": self._rows, "candidates": len(self._items)}
+
+    @property
+    def count(self) -> int:
+        """Number of tiles."""
+        return -(-self.shape[0] // self._rows)
+
+    def start(self, first: int) -> Iterator[Tile]:
+        """Tiles from number `first` on: -inf where a pair is no candidate."""
+        for number in range(first, self.count):
+            start = number * self._rows
+            yield self._tile(start, min(start + self._rows, self.shape[0]))
 
     @torch.inference_mode()
-    def score(self, start: int, stop: int) -> Scores:
-        """The candidates of a stripe and its own pairs: (B, M), -inf elsewhere."""
-        model, device = self.whole.model, self.whole.sides.device
-        images = self.whole.images(start, stop)
-        i2t = torch.full((stop - start, len(self.order)), -torch.inf, device=device)
+    def _tile(self, start: int, stop: int) -> Tile:
+        images = self.whole.images.at(slice(start, stop))
+        device = images.mask.device
+        columns = np.unique(self._items[self._starts[start] : self._starts[stop]])
+        i2t = torch.full((stop - start, len(columns)), -torch.inf, device=device)
         t2i = i2t
-        for number in range(stop - start):
-            span = slice(self._starts[start + number], self._starts[start + number + 1])
-            columns = self._columns[span].astype(np.int64)
-            image = images.select(slice(number, number + 1))
-            for part, inside, into in self._by_part(columns):
-                found = score_stripe(model, image, part.select(torch.from_numpy(inside).to(device)))
-                if found.decoupled and t2i is i2t:
-                    t2i = torch.full_like(i2t, -torch.inf)
-                places = torch.from_numpy(into).to(device)
-                i2t[number, places] = found.i2t[0]
-                if found.decoupled:
-                    t2i[number, places] = found.t2i[0]
-        return Scores(i2t, t2i)
+        for row in range(stop - start):
+            span = slice(self._starts[start + row], self._starts[start + row + 1])
+            places = torch.from_numpy(np.searchsorted(columns, self._items[span])).to(device)
+            found = self._scores(images.select(slice(row, row + 1)), self._items[span])
+            if found.decoupled and t2i is i2t:
+                t2i = torch.full_like(i2t, -torch.inf)
+            i2t[row, places] = found.i2t[0]
+            if found.decoupled:
+                t2i[row, places] = found.t2i[0]
+        rows = torch.arange(start, stop, device=device)
+        chosen = torch.from_numpy(columns.astype(np.int64)).to(device)
+        return Tile(rows, chosen, Scores(i2t, t2i), last=True)
 
-    def _by_part(
-        self, columns: NDArray[np.int64]
-    ) -> Iterator[tuple[Encoded, NDArray[np.int64], NDArray[np.int64]]]:
-        """Rising columns, by the part of the sentences that they stand in."""
-        cuts = np.searchsorted(columns, self.whole.starts)
-        for part, first, low, high in zip(
-            self.whole.parts, self.whole.starts, cuts, cuts[1:], strict=False
-        ):
-            if high > low:
-                yield part, columns[low:high] - first, columns[low:high]
+    def _scores(self, image: Encoded, items: NDArray[np.int32]) -> Scores:
+        """One image with some sentences, those of like length together: (1, C)."""
+        whole = self.whole
+        chosen = [items[at : at + TOGETHER] for at in range(0, len(items), TOGETHER)]
+        parts = [
+            scored_at(whole.model, image, whole.sentences.pick(some.astype(np.int64)), whole.block)
+            for some in chosen
+        ]
+        if not parts:
+            return Scores.shared(torch.zeros(1, 0, device=image.mask.device))
+        i2t = torch.cat([part.i2t for part in parts], dim=1)
+        if not parts[0].decoupled:
+            return Scores.shared(i2t)
+        return Scores(i2t, torch.cat([part.t2i for part in parts], dim=1))
 
 
-def _candidate_columns(
+def _candidates_of(
     found: Negatives, corpus: Corpus, order: NDArray[np.int64]
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """For each image the columns of its candidates in either direction and of its own sentences.
+    """For each image its candidates in either direction and its own sentences.
 
-    Rising columns (K,), image after image, and where each image's begin (N + 1,).
+    Sentences (K,), image after image, by rising length, and where each image's begin (N + 1,).
     """
     images, sentences = len(found.sentences), len(found.images)
-    column = np.empty(sentences, dtype=np.int64)
-    column[order] = np.arange(sentences)
-    keys = [corpus.pairs[:, 0] * sentences + column[corpus.pairs[:, 1]]]
-    rows, places = np.nonzero(found.sentences != NONE)
-    keys.append(rows * sentences + column[found.sentences[rows, places]])
-    rows, places = np.nonzero(found.images != NONE)
-    keys.append(found.images[rows, places].astype(np.int64) * sentences + column[rows])
+    place = np.empty(sentences, dtype=np.int64)
+    place[order] = np.arange(sentences)
+    keys = [corpus.pairs[:, 0] * sentences + place[corpus.pairs[:, 1]]]
+    rows, columns = np.nonzero(found.sentences != NONE)
+    keys.append(rows * sentences + place[found.sentences[rows, columns]])
+    rows, columns = np.nonzero(found.images != NONE)
+    keys.append(found.images[rows, columns].astype(np.int64) * sentences + place[rows])
     known = np.unique(np.concatenate(keys))
     starts = np.searchsorted(known, np.arange(images + 1) * sentences)
-    return (known % sentences).astype(np.int32), starts
+    return order[known % sentences].astype(np.int32), starts
 
 
 class Pooled:
@@ -184,20 +183,6 @@ def _pooled(items: Encoded) -> Encoded:
         raise DataError("the model has no pooled vectors; name a cheaper model as the first stage")
     vectors = items.pooled
     return Encoded(vectors[:, None], torch.ones_like(vectors[:, :1], dtype=torch.bool))
-
-
-@torch.inference_mode()
-def _encoded(model: Matcher, sides: Sides, order: NDArray[np.int64]) -> Iterator[Encoded]:
-    """Sentences in an order of rising length, in parts that hardly have padding."""
-    batches: list[Encoded] = []
-    for start in range(0, len(order), SENTENCES_AT_ONCE):
-        batch = sides.texts.read(order[start : start + SENTENCES_AT_ONCE]).to(sides.device)
-        batches.append(model.encode_sentences(batch))
-        if len(batches) == SENTENCES_TOGETHER:
-            yield Encoded.join(batches)
-            batches = []
-    if batches:
-        yield Encoded.join(batches)
 
 
 def device_of(parameters: Iterable[Tensor]) -> torch.device:

@@ -14,7 +14,8 @@ sum(a^0.5). Nor is the scaling needed, which a cosine does not see. `plain=True`
 and scales. The score is the mean cosine of words with what they attend to, plus that of regions.
 
 Sources that are all alike, or only one, come out at zero, where the published code divides zero by
-zero. Here what reaches the threshold stays, to within `TIE` of it: rounding shall not decide.
+zero. Here what reaches the threshold stays, to within `TIE` of it: rounding shall not decide. An
+image of one region looks at all words alike, up to this.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from visavis.kernels.choose import EAGER, attended_pairs, attended_scores, kernel_for
+from visavis.kernels.spec import FOCAL_TIE as TIE
+from visavis.kernels.spec import AttendSpec, Attention
 from visavis.layers.attention import (
     Side,
     affinities,
@@ -35,6 +39,7 @@ from visavis.layers.attention import (
     attended_cosine_plain,
     attention_weights,
     gram_matrix,
+    side_of,
 )
 from visavis.layers.norm import l2norm
 from visavis.layers.regions import RegionProjection
@@ -42,8 +47,6 @@ from visavis.layers.text import TextConfig, TextEncoder
 from visavis.types import Encoded, ImageBatch, Scores, SentenceBatch
 
 Focal = Literal["equal", "prob"]
-
-TIE = 1e-5  # a share of the threshold; an image of one region looks at all words alike, up to this
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +91,29 @@ class Bfan(nn.Module):
 
     def score(self, images: Encoded, sentences: Encoded) -> Scores:
         """Mean cosine with the focal attention, both directions added up, every pair: (N, M)."""
-        regions, words = _side(images), _side(sentences)
-        parts = self._plain(regions, words) if self.config.plain else self._fast(regions, words)
-        return Scores.shared(torch.stack(list(parts)).sum(dim=0))
+        regions, words = side_of(images), side_of(sentences)
+
+        def eager() -> Tensor:
+            return torch.stack(list(self._fast(regions, words))).sum(dim=0)
+
+        if self.config.plain:
+            return Scores.shared(torch.stack(list(self._plain(regions, words))).sum(dim=0))
+        return Scores.shared(attended_scores(self._attention(regions, words), eager))
+
+    @property
+    def _spec(self) -> AttendSpec:
+        """How queries look, for a fused form."""
+        config = self.config
+        return AttendSpec(smooth=config.lambda_softmax, focal=config.focal, aggregation="Mean")
+
+    def _attention(self, regions: Side, words: Side) -> Attention:
+        """What a fused form is asked for."""
+        return Attention(
+            left=regions,
+            right=words,
+            left_looks=None if self.config.direction == "t2i" else self._spec,
+            right_looks=None if self.config.direction == "i2t" else self._spec,
+        )
 
     def _fast(self, regions: Side, words: Side) -> Iterator[Tensor]:
         """Scores (N, M) of each direction; one affinity product serves both."""
@@ -110,13 +133,19 @@ class Bfan(nn.Module):
 
     def score_pairs(self, images: Encoded, sentences: Encoded) -> Scores:
         """The same for aligned rows: (P,)."""
-        regions, words = _side(images), _side(sentences)
-        parts = []
-        if self.config.direction != "i2t":
-            parts.append(_mean(attended_cosine_pairs(words, regions, self._weigh), words))
-        if self.config.direction != "t2i":
-            parts.append(_mean(attended_cosine_pairs(regions, words, self._weigh), regions))
-        return Scores.shared(torch.stack(parts).sum(dim=0))
+        regions, words = side_of(images), side_of(sentences)
+
+        def eager() -> Tensor:
+            parts = []
+            if self.config.direction != "i2t":
+                parts.append(_mean(attended_cosine_pairs(words, regions, self._weigh), words))
+            if self.config.direction != "t2i":
+                parts.append(_mean(attended_cosine_pairs(regions, words, self._weigh), regions))
+            return torch.stack(parts).sum(dim=0)
+
+        if self.config.plain:
+            return Scores.shared(eager())
+        return Scores.shared(attended_pairs(self._attention(regions, words), eager))
 
     def _weigh(self, affinity: Tensor, masks: tuple[Tensor, Tensor]) -> Tensor:
         weights = attention_weights(
@@ -131,7 +160,7 @@ class Bfan(nn.Module):
         With `i2t` alone, where regions look at words, the weights are turned around and each
         word's row is scaled to sum to one; a word that no region looks at has zeros.
         """
-        regions, words = _side(images), _side(sentences)
+        regions, words = side_of(images), side_of(sentences)
         i2t = self.config.direction == "i2t"
         queries, sources = (regions, words) if i2t else (words, regions)
         affinity = queries.vectors @ sources.vectors.transpose(1, 2)  # (P, Q, S)
@@ -145,11 +174,13 @@ class Bfan(nn.Module):
     def pair_bytes(self, regions: int, words: int) -> int:
         """Memory of a pair while it is scored: affinities, their copy, weights and products.
 
-        The equations also build a comparison of every two sources, and attended vectors.
+        The equations also build a comparison of every two sources, and attended vectors. A fused
+        form keeps none of all that; it works faster on larger blocks.
         """
         array = 4 * regions * words
         if not self.config.plain:
-            return 6 * array
+            fused = kernel_for(self._spec, next(self.parameters()).device.type) != EAGER
+            return (2 if fused else 6) * array
         longest = max(regions, words)
         return 4 * array + 2 * array * longest + 8 * longest * self.config.dim
 
@@ -200,10 +231,6 @@ def _scaled(weights: Tensor) -> Tensor:
 def _encoded(vectors: Tensor, mask: Tensor, *, attended_to: bool) -> Encoded:
     vectors = vectors * mask.unsqueeze(2)
     return Encoded(vectors, mask, extra={"gram": gram_matrix(vectors)} if attended_to else {})
-
-
-def _side(items: Encoded) -> Side:
-    return Side(items.tokens, items.mask, items.extra.get("gram"))
 
 
 def _mean(relevance: Tensor, queries: Side) -> Tensor:

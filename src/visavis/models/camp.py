@@ -166,7 +166,7 @@ class Camp(nn.Module):
             up_product = turned(down_product)
         regions = self.regions(left, right, down, down_product)  # (G, M, N, D)
         words = self.words(right, left, up, up_product)  # (G, N, M, D)
-        return self._compare(regions.transpose(1, 2), words)
+        return self._compare(regions.transpose(1, 2).contiguous(), words)
 
     def _single(self, images: Encoded, sentences: Encoded) -> Tensor:
         """Scores of aligned rows, every module applied to every pair: (P,)."""
@@ -175,16 +175,37 @@ class Camp(nn.Module):
 
     def _compare(self, regions: Tensor, words: Tensor) -> Tensor:
         """Logits of eq. 13, or cosines, of v* and t* (..., D): (...)."""
+        joined = self._joined(regions, words)
+        if self.config.match == "cosine":
+            return joined.sum(dim=-1)
+        hidden = self.mlp[1](self.mlp[0](joined))
+        with torch.autocast(hidden.device.type, enabled=False):  # logits of half the bits would tie
+            logits: Tensor = self.mlp[2](at_least_float32(hidden))
+        return logits.squeeze(-1)
+
+    def _joined(self, regions: Tensor, words: Tensor) -> Tensor:
+        """v* and t* (..., D) as one vector: what eq. 13 maps, or what a cosine sums up."""
         cosine = self.config.match == "cosine"
         if cosine or self.config.variant == "code_new":
             regions, words = l2norm(regions), l2norm(words)
         if cosine:
-            return (regions * words).sum(dim=-1)
+            return regions * words
         joined = regions + words
         if self.wide:
             joined = torch.cat([side.expand_as(joined) for side in (regions, words)], dim=-1)
-        logits: Tensor = self.mlp(joined)
-        return logits.squeeze(-1)
+        return joined
+
+    def fusion_vectors(self, images: ImageBatch, sentences: SentenceBatch) -> Tensor:
+        """The fused and pooled fragments of aligned rows as eq. 13 reads them: (P, D or 2 D).
+
+        Raises:
+            DataError: this model sends no messages, so that nothing is fused.
+        """
+        if self.config.messages == "none":
+            raise DataError("this model fuses nothing; train one with messages")
+        left, right = self.encode_images(images), self.encode_sentences(sentences)
+        regions = self.regions.alone(left, right, self.words)
+        return self._joined(regions, self.words.alone(right, left, self.regions))
 
     def pair_flops(self, regions: int, words: int) -> int:
         """Operations that depend on the pair and that no algebra spares.

@@ -13,26 +13,31 @@ whole decoder for every pair. No code was published; docs/models/dcpa.md says wh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from visavis.errors import DataError
+from visavis.layers.best_bound import mean_of_best_bound, spread
 from visavis.layers.norm import l2norm
 from visavis.layers.phrase_attention import (
+    best_cosines,
     cosines,
     mean_of_best,
     part,
+    phrase,
     places_of_best,
     prepare,
     rebuild,
     rebuild_plainly,
     weights,
+    with_parts,
 )
 from visavis.layers.phrase_cnn import PhraseCnn
 from visavis.layers.pooling import masked_mean
+from visavis.layers.products import inner_products
 from visavis.layers.regions import RegionProjection
 from visavis.layers.text import TextConfig, TextEncoder
 from visavis.layers.transformer import DecoderUnit, TransformerUnit, UnitConfig
@@ -70,18 +75,14 @@ class DcpaConfig:
 
     def __post_init__(self) -> None:
         if self.top_k < 1 or self.filters < 1:
-            raise ValueError(
-                f"top_k and filters must be at least 1, got {self.top_k} and {self.filters}"
-            )
+            got = f"got {self.top_k} and {self.filters}"
+            raise ValueError(f"top_k and filters must be at least 1, {got}")
         if min(self.w_intra, self.w_inter) < 0 or self.w_intra + self.w_inter == 0:
-            raise ValueError(
-                "w_intra and w_inter must be at least 0 and not both 0, "
-                f"got {self.w_intra} and {self.w_inter}"
-            )
+            got = f"got {self.w_intra} and {self.w_inter}"
+            raise ValueError(f"w_intra and w_inter must be at least 0 and not both 0, {got}")
         if self.heads < 1 or self.dim % self.heads:
-            raise ValueError(
-                f"dim must be a multiple of heads, got dim {self.dim} and heads {self.heads}"
-            )
+            got = f"got dim {self.dim} and heads {self.heads}"
+            raise ValueError(f"dim must be a multiple of heads, {got}")
         _ = self.unit  # refuses wrong values of hidden and dropout
 
     @property
@@ -119,10 +120,9 @@ class Dcpa(nn.Module):
     def __init__(self, config: DcpaConfig) -> None:
         super().__init__()
         self.config = config
-        sizes, dropout = (config.region_dim, config.dim), config.region_dropout
-        self.project = RegionProjection(
-            *sizes, dropout=dropout, standardised=config.standardise_regions
-        )
+        standardised, dropout = config.standardise_regions, config.region_dropout
+        sizes = config.region_dim, config.dim
+        self.project = RegionProjection(*sizes, dropout=dropout, standardised=standardised)
         self.text = TextEncoder(
             config.text, vocab_size=config.vocab_size, dim=config.dim, mapped=False
         )
@@ -145,7 +145,9 @@ class Dcpa(nn.Module):
                 visual = l2norm(visual)
             pooled = l2norm(masked_mean(visual, mask))
             if self.active == "intra":
-                return Encoded(visual, mask, pooled)
+                local = self.config.intra_aggregation == "local" and not self.training
+                extra |= spread(visual, mask, self.config.top_k) if local else {}
+                return Encoded(visual, mask, pooled, extra)
             extra["visual"] = visual
         if not self.config.plain:
             extra |= prepare(regions, mask, looks=self.inter.i2t, seen=self.inter.t2i)
@@ -178,6 +180,16 @@ class Dcpa(nn.Module):
         """The same for aligned rows: (P,)."""
         return self._scores(images, sentences, aligned=True)
 
+    def upper_bounds(self, images: Encoded, sentences: Encoded) -> Scores:
+        """Inter-PAM is a mean of cosines, at most 1; Intra-PAM alone has a bound of its own."""
+        if self.active == "inter":
+            return Scores.shared(images.tokens.new_ones(len(images), len(sentences)))
+        if self.active == "intra" and "middle" in images.extra:
+            return Scores.shared(mean_of_best_bound(images.extra, phrase(sentences)))
+        intra, weights = self._intra(images, sentences, aligned=False), self.config
+        whole = weights.w_intra * intra + weights.w_inter
+        return Scores.shared(intra if self.active == "intra" else whole)
+
     def _scores(self, images: Encoded, sentences: Encoded, *, aligned: bool) -> Scores:
         config = self.config
         if self.active == "intra":
@@ -194,14 +206,15 @@ class Dcpa(nn.Module):
 
     def _intra(self, images: Encoded, sentences: Encoded, *, aligned: bool) -> Tensor:
         """S(i^V, c^T): (N, M), or (P,) for aligned items."""
-        phrases = _given(sentences.pooled)
+        phrases = phrase(sentences)
         if self.config.intra_aggregation == "global":
-            means = _given(images.pooled)
-            return (means * phrases).sum(dim=1) if aligned else means @ phrases.T
+            means = phrase(images)
+            return (means * phrases).sum(dim=1) if aligned else inner_products(means, phrases)
         if aligned:
             return mean_of_best(_regional(images, phrases), images.mask, self.config.top_k)
-        values = (_visual(images) @ phrases.T).transpose(1, 2)  # (N, M, R)
-        return mean_of_best(values, images.mask[:, None], self.config.top_k)  # eq. 10
+        regions = _visual(images)
+        values = inner_products(regions.flatten(0, 1), phrases).unflatten(0, regions.shape[:2])
+        return mean_of_best(values.transpose(1, 2), images.mask[:, None], self.config.top_k)
 
     def _branch(
         self, branch: DecoderUnit, looking: Encoded, seen: Encoded, *, aligned: bool
@@ -215,7 +228,7 @@ class Dcpa(nn.Module):
             others = l2norm(masked_mean(seen.tokens, seen.mask))
             return (l2norm(sums) @ others.unsqueeze(2)).squeeze(2)
         targets = l2norm(seen.tokens) if self.config.plain else seen.tokens
-        best = cosines(rebuilt, targets, seen.mask).amax(dim=3)  # eq. 13 and max of eq. 14
+        best = best_cosines(rebuilt, targets, seen.mask)  # eq. 13 and max of eq. 14
         return mean_of_best(best, mask, self.config.top_k)  # eq. 14
 
     def attend(self, images: Encoded, sentences: Encoded) -> Tensor:
@@ -225,7 +238,7 @@ class Dcpa(nn.Module):
             DataError: no word looks at a region.
         """
         images, sentences = self._prepared(images, sentences)
-        heads = weights(self.inter.t2i, sentences, images, aligned=True)  # (P, H, W, R)
+        heads = weights(sentences, images)  # (P, H, W, R)
         return heads.mean(dim=1) * sentences.mask.unsqueeze(2)
 
     def selected(self, images: Encoded, sentences: Encoded) -> Mapping[str, Tensor]:
@@ -242,7 +255,7 @@ class Dcpa(nn.Module):
             raise DataError("chosen regions need model.parts: full, and local as both aggregations")
         images, sentences = self._prepared(images, sentences)
         top_k, real = self.config.top_k, images.mask
-        intra = places_of_best(_regional(images, _given(sentences.pooled)), real, top_k)
+        intra = places_of_best(_regional(images, phrase(sentences)), real, top_k)
         rebuilt = rebuild(self.inter.t2i, sentences, images, aligned=True)
         best = cosines(rebuilt, images.tokens, real)[:, 0].max(dim=2)  # of each word, (P, W)
         words = places_of_best(best.values, sentences.mask, top_k)
@@ -257,15 +270,18 @@ class Dcpa(nn.Module):
         if not self.config.plain:
             return images, sentences
         i2t, t2i = self.inter.i2t, self.inter.t2i
-        return _with_parts(images, i2t, t2i), _with_parts(sentences, t2i, i2t)
+        return with_parts(images, looks=i2t, seen=t2i), with_parts(sentences, looks=t2i, seen=i2t)
 
     def pair_flops(self, regions: int, words: int) -> int:
         """Operations of the matrix products that depend on the pair, two for a multiplication."""
         config = self.config
         intra = 2 * config.dim * (regions if config.intra_aggregation == "local" else 1)
-        per_token = 2 * config.dim * (config.dim + 2 * config.hidden)  # W^O and eq. 5
-        products = 3 if config.inter_aggregation == "local" else 2  # logits, values, cosines
-        inter = (regions + words) * per_token + 4 * products * regions * words * config.dim
+        products = 2 if config.inter_aggregation == "local" else 1  # logits, cosines
+        inter = 2 * products * regions * words
+        for looking, seen in ((regions, words), (words, regions)):
+            attended = min(seen + config.dim, config.heads * seen)  # values and W^O, or both in one
+            inter += looking * (attended + 2 * config.hidden)  # eq. 5
+        inter *= 2 * config.dim
         return {"intra": intra, "inter": inter, "full": intra + inter}[self.active]
 
     def pair_bytes(self, regions: int, words: int) -> int:
@@ -275,7 +291,7 @@ class Dcpa(nn.Module):
             return 4 * 3 * regions
         tokens = max(regions, words)
         attention = 3 * config.heads * regions * words + 2 * tokens * config.dim
-        layers = tokens * (5 * config.dim + 2 * config.hidden)
+        layers = tokens * (4 * config.dim + 2 * config.hidden)
         return 4 * max(attention, layers)
 
 
@@ -287,14 +303,3 @@ def _visual(images: Encoded) -> Tensor:
 def _regional(images: Encoded, phrases: Tensor) -> Tensor:
     """Cosines r^V . c^T of aligned rows: (P, R)."""
     return (_visual(images) * phrases.unsqueeze(1)).sum(dim=2)
-
-
-def _with_parts(items: Encoded, looks: DecoderUnit, seen: DecoderUnit) -> Encoded:
-    extra = {**items.extra, **prepare(items.tokens, items.mask, looks=looks, seen=seen)}
-    return replace(items, tokens=l2norm(items.tokens), extra=extra)
-
-
-def _given(vectors: Tensor | None) -> Tensor:
-    if vectors is None:
-        raise ValueError("encoded while Intra-PAM took no part; encode again in the model's mode")
-    return vectors

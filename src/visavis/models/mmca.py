@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from visavis.layers.joint_attention import Side, attend_all, attend_pairs, own_part
 from visavis.layers.norm import l2norm
-from visavis.layers.phrase_cnn import PhraseCnn
+from visavis.layers.phrase_cnn import WINDOWS, PhraseCnn
 from visavis.layers.pooling import masked_mean
+from visavis.layers.products import inner_products
 from visavis.layers.regions import RegionProjection
 from visavis.layers.text import TextConfig, TextEncoder
 from visavis.layers.transformer import TransformerUnit, UnitConfig
@@ -135,7 +136,7 @@ class Mmca(nn.Module):
 
     def score(self, images: Encoded, sentences: Encoded) -> Scores:
         """S = i0 . c0 + alpha i1 . c1 for every pair: (N, M)."""
-        alone = _pooled(images) @ _pooled(sentences).T
+        alone = inner_products(_pooled(images), _pooled(sentences))
         if self.config.alpha == 0:
             return Scores.shared(alone)
         if self.config.plain:
@@ -157,24 +158,29 @@ class Mmca(nn.Module):
             joint = self._joint_pairs(Side.of(images), Side.of(sentences))
         return Scores.shared(alone + self.config.alpha * joint)
 
+    def upper_bounds(self, images: Encoded, sentences: Encoded) -> Scores:
+        """S <= i0 . c0 + alpha, as i1 . c1 is a cosine: (N, M)."""
+        return Scores.shared(
+            inner_products(_pooled(images), _pooled(sentences)) + self.config.alpha
+        )
+
     def _joint_all(self, images: Side, sentences: Side) -> Tensor:
         """i1 . c1 for every pair: (N, M)."""
-        (n, r), (m, w) = images.mask.shape, sentences.mask.shape
-        dropout = self._attention_dropout()
-        regions = attend_all(images, sentences, dropout=dropout)  # eq. 13: (M, N, R, D)
-        regions = self.joint_unit.finish(images.tokens, regions)
-        i1 = self._image(regions.flatten(0, 1), images.mask.expand(m, n, r).flatten(0, 1))
-        words = attend_all(sentences, images, dropout=dropout)  # eq. 14: (N, M, W, D)
-        words = self.joint_unit.finish(sentences.tokens, words)
-        c1 = self._sentence(words.flatten(0, 1), sentences.mask.expand(n, m, w).flatten(0, 1))
-        return torch.einsum("mnd,nmd->nm", i1.view(m, n, -1), c1.view(n, m, -1))
+        finish, dropout = self.joint_unit.finish, self._attention_dropout()
+        regions = attend_all(images, sentences, dropout=dropout)  # eq. 13: (R, M, N, D)
+        i1 = self._image(finish(_by_place(images.tokens), regions), _by_place(images.mask))
+        words = attend_all(sentences, images, dropout=dropout)  # eq. 14: (W, N, M, D)
+        c1 = self._sentence(finish(_by_place(sentences.tokens), words), _by_place(sentences.mask))
+        return (i1.transpose(0, 1) * c1).sum(dim=2)
 
     def _joint_pairs(self, images: Side, sentences: Side) -> Tensor:
         """i1 . c1 for aligned rows: (P,)."""
         finish, dropout = self.joint_unit.finish, self._attention_dropout()
-        regions = finish(images.tokens, attend_pairs(images, sentences, dropout=dropout))
-        words = finish(sentences.tokens, attend_pairs(sentences, images, dropout=dropout))
-        i1, c1 = self._image(regions, images.mask), self._sentence(words, sentences.mask)
+        regions = attend_pairs(images, sentences, dropout=dropout)
+        words = attend_pairs(sentences, images, dropout=dropout)
+        regions = finish(images.tokens.transpose(0, 1), regions)  # (R, P, D)
+        words = finish(sentences.tokens.transpose(0, 1), words)
+        i1, c1 = self._image(regions, images.mask.T), self._sentence(words, sentences.mask.T)
         return (i1 * c1).sum(dim=1)
 
     def _stacked(self, images: Encoded, sentences: Encoded) -> Tensor:
@@ -185,16 +191,20 @@ class Mmca(nn.Module):
             (found[:, : images.mask.shape[1]], found[:, images.mask.shape[1] :])
             for found in (updated, mask)
         )
-        return (self._image(regions, left) * self._sentence(words, right)).sum(dim=1)
+        i1 = self._image(regions.transpose(0, 1), left.T)
+        return (i1 * self._sentence(words.transpose(0, 1), right.T)).sum(dim=1)
 
     def _image(self, regions: Tensor, mask: Tensor) -> Tensor:
-        """i1: (P, R, D) to unit vectors (P, D)."""
-        return l2norm(masked_mean(regions, mask))
+        """i1, by their place: (R, ..., D) and a mask that broadcasts, to unit vectors (..., D)."""
+        if not bool(mask.all()):
+            regions = regions * mask.unsqueeze(-1)
+        return l2norm(regions.sum(dim=0))  # as good as the mean
 
     def _sentence(self, words: Tensor, mask: Tensor) -> Tensor:
-        """c1: (P, W, D) to unit vectors (P, D)."""
-        found: Tensor = (self.joint_phrases or self.phrases)(words, mask)
-        return found
+        """c1: (W, ..., D) and a mask that broadcasts, to unit vectors (..., D)."""
+        mask = mask.expand(words.shape[:-1]).flatten(1)
+        found = (self.joint_phrases or self.phrases).by_place(words.flatten(1, -2), mask)
+        return found.view(*words.shape[1:-1], -1)
 
     def _attention_dropout(self) -> float:
         return self.joint_unit.attention.dropout if self.training else 0.0
@@ -210,7 +220,8 @@ class Mmca(nn.Module):
         products = dim
         if config.alpha > 0:
             products += 4 * regions * words * dim + (regions + words) * dim * (dim + 2 * hidden)
-            products += 6 * words * dim * config.filters + 3 * config.filters * dim + dim
+            windows = sum(max(0, words - place) for size in WINDOWS for place in range(size))
+            products += windows * dim * config.filters + len(WINDOWS) * config.filters * dim + dim
         return 2 * products
 
     def pair_bytes(self, regions: int, words: int) -> int:
@@ -221,9 +232,9 @@ class Mmca(nn.Module):
         dim, hidden = config.dim, config.hidden or config.dim
         length = regions + words if config.plain else max(regions, words)
         looking = length if config.plain else 0  # queries, keys and values of the pair alone
-        attention = 2 * config.heads * (regions * words + length) + (3 * length + 4 * looking) * dim
-        forward = length * (4 * dim + 2 * hidden)
-        phrases = words * (6 * dim + 2 * config.filters)
+        attention = 3 * config.heads * (regions * words + length) + (3 * length + 4 * looking) * dim
+        forward = length * (5 * dim + 2 * hidden)
+        phrases = words * (3 * dim + 2 * config.filters)
         return 4 * max(attention, forward, phrases)
 
     def attend(self, images: Encoded, sentences: Encoded) -> Tensor:
@@ -258,6 +269,11 @@ def _stack(images: Encoded, sentences: Encoded) -> tuple[Tensor, Tensor]:
     """Y = (R; E) of aligned rows with its mask: (P, R + W, D), (P, R + W)."""
     tokens = torch.cat([images.tokens, sentences.tokens], dim=1)
     return tokens, torch.cat([images.mask, sentences.mask], dim=1)
+
+
+def _by_place(items: Tensor) -> Tensor:
+    """Tokens or mask of N items with room for the B others: (N, L, ...) to (L, 1, N, ...)."""
+    return items.transpose(0, 1).unsqueeze(1)
 
 
 def _pooled(items: Encoded) -> Tensor:

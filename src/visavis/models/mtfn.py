@@ -21,18 +21,16 @@ import torch
 from torch import Tensor, nn
 
 from visavis.errors import DataError
-from visavis.layers.fusion import ChangedFusion, LayeredFusion, LowRankFusion, on_sphere
+from visavis.layers.fusion import ChangedFusion, LayeredFusion, LowRankFusion, fused_pairs
 from visavis.layers.gru import last_word
 from visavis.layers.guided_attention import GuidedAttention, affinity, attention_weights
 from visavis.layers.norm import l2norm
-from visavis.layers.pooling import masked_mean, pool
+from visavis.layers.pooling import best_regions, masked_mean, pool
 from visavis.layers.regions import RegionProjection
+from visavis.layers.sphere import HEADROOM, on_sphere, remember
 from visavis.layers.text import TextConfig, TextEncoder
 from visavis.losses.same_side import same_side_hinge
 from visavis.types import Encoded, ImageBatch, Scores, SentenceBatch, TrainingStep
-
-HEADROOM = 2.0  # pooled vectors of items up to so many times as long as training saw are exact
-FORGETTING = 0.999  # of the longest vectors of earlier batches, for each batch
 
 SKIP_THOUGHT = TextConfig(
     encoder="skip_thought", word_dim=620, state_dim=2400, bidirectional=False, dropout=0.25
@@ -134,12 +132,9 @@ class Mtfn(nn.Module):
         config = self.config
         if config.fusion == "tensor":
             return LowRankFusion(config.dim, config.fused, config.rank, biased=config.legacy)
+        hidden, layers, dropout = config.hidden, config.layers, config.dropout
         return LayeredFusion(
-            config.dim,
-            config.fusion,
-            hidden=config.hidden,
-            layers=config.layers,
-            dropout=config.dropout,
+            config.dim, config.fusion, hidden=hidden, layers=layers, dropout=dropout
         )
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002  (torch's own signature)
@@ -151,16 +146,26 @@ class Mtfn(nn.Module):
 
     def encode_images(self, images: ImageBatch) -> Encoded:
         """K' x̃ of x = W_v v, v the mean of the regions (N, 1, D + 1), or one for each region."""
+        x = self._images(images)
+        return x if self.config.plain else self._fitted(self.fusion.images(x.tokens), x, 0)
+
+    def _images(self, images: ImageBatch) -> Encoded:
+        """The vectors x of images, with what attention needs: (N, 1 or R, D)."""
         regions, mask = images.regions, images.mask
         if not self.config.by_region:
             regions = masked_mean(regions, mask).unsqueeze(1)
             mask = torch.ones_like(mask[:, :1])
         x = self._activated(self.project(regions))
         extra = {} if self.attention is None else {"keys": self.attention.keys(x)}
-        return self._encoded(x if self.config.plain else self.fusion.images(x), mask, extra, 0)
+        return Encoded(x, mask, extra=extra)
 
     def encode_sentences(self, sentences: SentenceBatch) -> Encoded:
         """ỹ of y = W_t t, t the state at the last word (M, 1, D + 1), or one for each word."""
+        y = self._sentences(sentences)
+        return y if self.config.plain else self._fitted(self.fusion.sentences(y.tokens), y, 1)
+
+    def _sentences(self, sentences: SentenceBatch) -> Encoded:
+        """The vectors y of sentences, with what attention needs: (M, 1 or W, D)."""
         words, mask = self.text(sentences), sentences.mask
         if self.config.features == "global":
             how = self.config.sentence_pooling
@@ -168,22 +173,19 @@ class Mtfn(nn.Module):
             words, mask = t.unsqueeze(1), torch.ones_like(mask[:, :1])
         y = self._activated(self.project_sentence(words))
         extra = {} if self.attention is None else {"queries": self.attention.queries(y[:, 0])}
-        return self._encoded(y if self.config.plain else self.fusion.sentences(y), mask, extra, 1)
+        return Encoded(y, mask, extra=extra)
 
     def _activated(self, vectors: Tensor) -> Tensor:
         return torch.tanh(vectors) if self.config.legacy else vectors
 
-    def _encoded(
-        self, tokens: Tensor, mask: Tensor, extra: dict[str, Tensor], side: int
-    ) -> Encoded:
+    def _fitted(self, tokens: Tensor, items: Encoded, side: int) -> Encoded:
         """`pooled` is there where one inner product is the logit, once training saw lengths."""
+        mask = items.mask
         if not self.config.searchable:
-            return Encoded(tokens, mask, extra=extra)
+            return Encoded(tokens, mask, extra=items.extra)
         vectors, longest = tokens[:, 0], (self.longest_image, self.longest_sentence)[side]
         if self.training:
-            with torch.no_grad():
-                now = vectors.norm(dim=1).max().to(longest.dtype)
-                longest.copy_(torch.maximum(FORGETTING * longest, now))
+            remember(longest, vectors)
             return Encoded(tokens, mask)
         seen = bool(self.longest_image > 0) and bool(self.longest_sentence > 0)
         return Encoded(tokens, mask, on_sphere(vectors, HEADROOM * longest, side) if seen else None)
@@ -215,15 +217,18 @@ class Mtfn(nn.Module):
                 left = left.unsqueeze(1)
             fuse = self.fusion.straight if self.config.plain else self.fusion.combine
             found = fuse(left.unsqueeze(-2), right.unsqueeze(-3))
-        return self._reduced(found, images.mask, sentences.mask, aligned=aligned)
-
-    def _reduced(self, found: Tensor, left: Tensor, right: Tensor, *, aligned: bool) -> Tensor:
-        """One number for each pair (..., L, W): its only one, or words' best regions averaged."""
         if self.config.features == "global":
             return found[..., 0, 0]
-        regions = left if aligned else left.unsqueeze(1)
-        best = found.masked_fill(~regions.unsqueeze(-1), -torch.inf).amax(dim=-2)  # (..., W)
-        return (best * right).sum(dim=-1) / right.sum(dim=-1)
+        return best_regions(found, images.mask, sentences.mask, aligned=aligned)
+
+    def fusion_vectors(self, images: ImageBatch, sentences: SentenceBatch) -> Tensor:
+        """What the last linear map makes the logits of, for aligned rows: f of eq. 3, (P, F)."""
+        x, y = self._images(images), self._sentences(sentences)
+        if self.attention is not None:
+            keys, queries = x.extra["keys"], y.extra["queries"]
+            weights = attention_weights(keys, queries, x.mask, aligned=True)
+            x = Encoded(weights.unsqueeze(1) @ x.tokens, torch.ones_like(x.mask[:, :1]))
+        return fused_pairs(self.fusion, x, y)
 
     def own_terms(self, step: TrainingStep) -> Mapping[str, Tensor]:
         """Eq. 7 among the sentences of the batch, unless the text-text branch is frozen.

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from visavis.layers.norm import l2norm
 from visavis.layers.phrase_cnn import PhraseCnn, Positions
 from visavis.layers.pooling import masked_mean
+from visavis.layers.products import inner_products
 from visavis.layers.regions import RegionProjection
 from visavis.layers.text import TextConfig, TextEncoder
 from visavis.layers.transformer import Activation, TransformerUnit, UnitConfig
@@ -123,11 +124,15 @@ class Saem(nn.Module):
 
     def score(self, images: Encoded, sentences: Encoded) -> Scores:
         """Cosine of every pair: (N, M)."""
-        return Scores.shared(images.tokens[:, 0] @ sentences.tokens[:, 0].T)
+        return Scores.shared(inner_products(images.tokens[:, 0], sentences.tokens[:, 0]))
 
     def score_pairs(self, images: Encoded, sentences: Encoded) -> Scores:
         """The same for aligned rows: (P,)."""
         return Scores.shared((images.tokens[:, 0] * sentences.tokens[:, 0]).sum(dim=1))
+
+    def upper_bounds(self, images: Encoded, sentences: Encoded) -> Scores:
+        """The scores themselves, which cost no more than any bound: (N, M)."""
+        return self.score(images, sentences)
 
     def own_terms(self, step: TrainingStep) -> Mapping[str, Tensor]:
         """The angular loss, fading out, and the penalty on the image branch's weights."""

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from visavis.layers.gru import last_word
 from visavis.layers.norm import l2norm
 from visavis.layers.pooling import Pooling, pool
+from visavis.layers.products import inner_products
 from visavis.layers.regions import RegionProjection
 from visavis.layers.text import TextConfig, TextEncoder
 from visavis.types import Encoded, ImageBatch, Scores, SentenceBatch
@@ -107,7 +108,7 @@ class Vse(nn.Module):
         """
         f, g = images.tokens[:, 0], sentences.tokens[:, 0]
         if self.config.measure == "cosine":
-            return Scores.shared(f @ g.T)
+            return Scores.shared(inner_products(f, g))
         return Scores.shared(-(g[None] - f[:, None]).clamp_min(0).square().sum(dim=2).sqrt())
 
     def score_pairs(self, images: Encoded, sentences: Encoded) -> Scores:
@@ -116,6 +117,10 @@ class Vse(nn.Module):
         if self.config.measure == "cosine":
             return Scores.shared((f * g).sum(dim=1))
         return Scores.shared(-(g - f).clamp_min(0).square().sum(dim=1).sqrt())
+
+    def upper_bounds(self, images: Encoded, sentences: Encoded) -> Scores:
+        """The scores themselves, which cost no more than any bound: (N, M)."""
+        return self.score(images, sentences)
 
     def pair_bytes(self, regions: int, words: int) -> int:
         """Memory of a pair while it is scored: its score, or a difference of two vectors, twice."""

@@ -26,6 +26,7 @@ from visavis.layers.caption import CaptionConfig, Captioner
 from visavis.layers.gru import last_word
 from visavis.layers.norm import l2norm
 from visavis.layers.pooling import pool
+from visavis.layers.products import inner_products
 from visavis.layers.regions import RegionProjection
 from visavis.layers.text import TextConfig, TextEncoder
 from visavis.types import Encoded, ImageBatch, Scores, SentenceBatch, TrainingStep
@@ -109,11 +110,15 @@ class Vsrn(nn.Module):
 
     def score(self, images: Encoded, sentences: Encoded) -> Scores:
         """Cosine of every image with every sentence: (N, M)."""
-        return Scores.shared(images.tokens[:, 0] @ sentences.tokens[:, 0].T)
+        return Scores.shared(inner_products(images.tokens[:, 0], sentences.tokens[:, 0]))
 
     def score_pairs(self, images: Encoded, sentences: Encoded) -> Scores:
         """The same for aligned rows: (P,)."""
         return Scores.shared((images.tokens[:, 0] * sentences.tokens[:, 0]).sum(dim=1))
+
+    def upper_bounds(self, images: Encoded, sentences: Encoded) -> Scores:
+        """The scores themselves, which cost no more than any bound: (N, M)."""
+        return self.score(images, sentences)
 
     def pair_bytes(self, regions: int, words: int) -> int:
         """Memory of a pair while it is scored: its score."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from visavis.data.tokenizer import Tokenizer, WordTokenizer
 from visavis.data.vocabulary import Vocabulary
 from visavis.data.wordpiece import WordPieceTokenizer
 from visavis.errors import RecipeError
+from visavis.files import cache_root as cache_root  # taken from here by others, too
 from visavis.layers.regions import RegionProjection
 from visavis.layers.skip_thought import SkipThought
 from visavis.layers.skip_thought_files import load_skip_thoughts
@@ -198,11 +198,3 @@ def pretrained_texts(pretrained: Pretrained, texts: Sequence[str]) -> Texts:
             language_model=pretrained.language_model,
             cache=cache_root() / "states",
         )
-
-
-def cache_root() -> Path:
-    """VISAVIS_CACHE, or visavis's folder in the user's cache."""
-    given = os.environ.get("VISAVIS_CACHE")
-    if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "visavis"

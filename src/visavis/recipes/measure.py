@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,13 +15,13 @@ from visavis.data.corpus import Corpus
 from visavis.data.features import FeatureIdentity, Features
 from visavis.errors import DataError
 from visavis.evaluation.baseline import fit_baseline
-from visavis.evaluation.evaluate import Evaluation, evaluate
+from visavis.evaluation.evaluate import Evaluation, evaluate, evaluate_ranks
 from visavis.evaluation.protocols import make_protocol
 from visavis.models.pretrained import Pretrained
-from visavis.recipes.assemble import Material, pretrained_texts
-from visavis.scoring.encode import encode_images, encode_sentences
-from visavis.scoring.matrix import score_matrix
-from visavis.types import ImageBatch, Matcher, Scores
+from visavis.recipes.assemble import Material
+from visavis.recipes.engine import Engine, meter_of, ranker_of
+from visavis.scoring.meter import total
+from visavis.types import ImageBatch
 
 
 def environment() -> dict[str, object]:
@@ -37,49 +36,12 @@ def environment() -> dict[str, object]:
     }
 
 
-def scorer_of(
-    pretrained: Pretrained,
-    features: Features,
-    *,
-    scratch: Path | None = None,
-    advance: Callable[[int], None] | None = None,
-) -> Callable[[Corpus], Scores]:
-    """Scores of a linked corpus by a model: every image with every sentence.
-
-    Args:
-        pretrained: put in evaluation mode while it scores.
-        features: of the same identity that the model was trained on.
-        scratch: a folder for matrices too large for memory.
-        advance: told how many images have been scored.
-    """
-    model = pretrained.model
-
-    def scores(corpus: Corpus) -> Scores:
-        if not isinstance(model, Matcher) or corpus.rows is None:
-            raise TypeError("a matcher and a linked corpus are needed")
-        rows = corpus.rows
-        device = next(model.parameters()).device  # training may have moved the model since
-        training = model.training
-        model.eval()
-        images = encode_images(
-            model, lambda part: features.read(rows[part]), len(rows), device=device
-        )
-        texts = pretrained_texts(pretrained, corpus.sentence_texts)
-        sentences = encode_sentences(model, texts, device=device)
-        found = score_matrix(model, images, sentences, folder=scratch, advance=advance)
-        model.train(training)
-        return found
-
-    return scores
-
-
 def measure(
     pretrained: Pretrained,
     material: Material,
     protocol: str,
     *,
     name: str,
-    scratch: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Evaluate a model on a linked corpus under a protocol.
@@ -89,7 +51,6 @@ def measure(
         material: what it is measured on: all images and sentences of the corpus.
         protocol: a name in the table of protocols.
         name: of the run, as it stands in reports.
-        scratch: a folder for matrices too large for memory.
         progress: told images done and images in all.
 
     Raises:
@@ -98,20 +59,23 @@ def measure(
     features = material.features
     check_identity(pretrained, features)
     folds = make_protocol(protocol, material.corpus)
-    total, done = sum(len(fold.image_ids) for fold in folds.folds), 0
+    images, done = sum(len(fold.image_ids) for fold in folds.folds), 0
 
-    def advance(images: int) -> None:
+    def advance(more: int) -> None:
         nonlocal done
-        done += images
+        done += more
         if progress is not None:
-            progress(done, total)
+            progress(done, images)
 
-    return evaluate(
-        scorer_of(pretrained, features, scratch=scratch, advance=advance),
+    engine = Engine(advance=advance)
+    meter = meter_of(pretrained, engine)
+    found = evaluate_ranks(
+        ranker_of(pretrained, features, engine=engine, meter=meter),
         folds,
         name=name,
         details={"model": pretrained.name, "features": features.identity.digest, **environment()},
     )
+    return replace(found, scoring=total([meter]))
 
 
 def measure_baseline(material: Material, corpus: Corpus, protocol: str) -> Evaluation:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import nn
 
 from visavis.config import plain
 from visavis.data.corpus import Corpus
@@ -18,10 +14,12 @@ from visavis.data.negatives import Negatives, load_negatives, read_about
 from visavis.errors import RecipeError
 from visavis.mining.mine import Options, mine, partial_of
 from visavis.mining.settings import POOLED, MineConfig, MiningConfig
-from visavis.mining.sides import Exhaustive, Pooled, Rescored, Sides, StripeScorer, device_of
+from visavis.mining.sides import BLOCK, Pooled, Rescored, Sides, device_of, exhaustive
 from visavis.models.pretrained import Pretrained
 from visavis.recipes.assemble import Material, pretrained_texts
+from visavis.recipes.engine import identity_of
 from visavis.recipes.measure import check_identity
+from visavis.scoring.stream import Tiles
 from visavis.types import Matcher
 
 EACH = 4  # candidates of a first step for each negative that is kept
@@ -62,8 +60,8 @@ def negatives_by(
     options, candidates = Options(progress=progress), None
     if config.first:
         candidates = _candidates(first or pretrained, material, config, first_path, options)
-    make = _maker(pretrained, material.features, corpus, candidates)
-    found = mine(make, corpus, lengths, path, about, options)
+    tiles = _tiles(pretrained, material.features, corpus, candidates)
+    found = mine(tiles, corpus, lengths, path, about, options)
     first_path.unlink(missing_ok=True)
     return found
 
@@ -83,8 +81,8 @@ def _candidates(
     if path.is_file() and _same(read_about(path), about, wide, corpus):
         _tidy(path)
         return load_negatives(path)
-    make = _maker(cheap, material.features, corpus, pooled=pooled)
-    return mine(make, corpus, wide, path, about, options)
+    tiles = _tiles(cheap, material.features, corpus, pooled=pooled)
+    return mine(tiles, corpus, wide, path, about, options)
 
 
 def _wide(config: MineConfig) -> MiningConfig:
@@ -103,45 +101,25 @@ def _same(
     return same and "limits" not in found
 
 
-def _maker(
+def _tiles(
     pretrained: Pretrained,
     features: Features,
     corpus: Corpus,
     candidates: Negatives | None = None,
     *,
     pooled: bool = False,
-) -> Callable[[], StripeScorer]:
-    """What makes the scorer when there is something left to score."""
-
-    def make() -> StripeScorer:
-        pretrained.model.eval()
-        if not isinstance(pretrained.model, Matcher):
-            raise TypeError(f"{type(pretrained.model).__name__} does not follow the protocol")
-        model: Matcher = Pooled(pretrained.model) if pooled else pretrained.model
-        device = device_of(pretrained.model.parameters())
-        texts = pretrained_texts(pretrained, corpus.sentence_texts)
-        sides = Sides(corpus, features, texts, device)
-        return (
-            Exhaustive(model, sides) if candidates is None else Rescored(model, sides, candidates)
-        )
-
-    return make
-
-
-def identity_of(pretrained: Pretrained) -> dict[str, Any]:
-    """Who a miner is: its name and a digest of weights, settings and tokenizer."""
-    digest = hashlib.sha256(repr(sorted(plain(pretrained.model.config).items())).encode())
-    digest.update(pretrained.tokenizer.digest.encode())
-    for name, value in sorted(_weights(pretrained.model).items()):
-        digest.update(name.encode())
-        digest.update(
-            value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-        )
-    return {"name": pretrained.name, "digest": digest.hexdigest()[:16]}
-
-
-def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    return dict(model.state_dict())
+) -> Tiles:
+    """Scores of a corpus by a model, of all pairs or of candidates."""
+    pretrained.model.eval()
+    if not isinstance(pretrained.model, Matcher):
+        raise TypeError(f"{type(pretrained.model).__name__} does not follow the protocol")
+    model: Matcher = Pooled(pretrained.model) if pooled else pretrained.model
+    device = device_of(pretrained.model.parameters())
+    texts = pretrained_texts(pretrained, corpus.sentence_texts)
+    sides = Sides(corpus, features, texts, device)
+    if candidates is None:
+        return exhaustive(model, sides, BLOCK)
+    return Rescored(model, sides, candidates, BLOCK)
 
 
 def check_by(config: MineConfig, corpus: Corpus, features: Features, place: str) -> None:

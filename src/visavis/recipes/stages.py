@@ -20,7 +20,7 @@ from visavis.metrics.ranks import ranks
 from visavis.metrics.recall import recall_metrics
 from visavis.models.pretrained import Pretrained
 from visavis.recipes.assemble import Assembly, Material, restarted
-from visavis.recipes.measure import scorer_of
+from visavis.recipes.engine import scorer_of
 from visavis.recipes.mining import check_by, negatives_by
 from visavis.recipes.recipe import Recipe, StageConfig
 from visavis.training.freeze import freeze

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -84,7 +83,6 @@ def sweep(
     material: Material,
     config: SweepConfig,
     *,
-    scratch: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Sweep:
     """Measure a trained model with each value of a setting.
@@ -93,7 +91,6 @@ def sweep(
         pretrained: as it was trained; it stays as it is.
         material: what it is measured on.
         config: the setting and its values.
-        scratch: a folder for matrices too large for memory.
         progress: told images done and images in all, over every value.
 
     Raises:
@@ -116,7 +113,6 @@ def sweep(
                 material,
                 config.protocol,
                 name=f"{config.setting}={_shown(config.values[number])}",
-                scratch=scratch,
                 progress=told,
             )
         )

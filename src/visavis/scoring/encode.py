@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ from visavis.types import Encoded, ImageBatch, Matcher, SentenceBatch
 
 IMAGES_AT_ONCE = 128
 SENTENCES_AT_ONCE = 512
+SENTENCES_TOGETHER = 8  # batches of like length that are kept as one group
 
 
 @torch.inference_mode()
@@ -66,3 +67,23 @@ def encode_sentences(
     ]
     back = torch.from_numpy(np.argsort(order, kind="stable"))
     return Encoded.join(parts).select(back.to(device))
+
+
+def encode_groups(
+    model: Matcher,
+    texts: Readable,
+    order: NDArray[np.int64],
+    *,
+    device: torch.device | str = "cpu",
+) -> Iterator[Encoded]:
+    """Sentences in an order of rising length, in groups that hardly have padding."""
+    size = SENTENCES_AT_ONCE * SENTENCES_TOGETHER
+    for start in range(0, len(order), size):
+        rows = order[start : start + size]
+        with torch.inference_mode():
+            batches = [
+                model.encode_sentences(texts.read(rows[at : at + SENTENCES_AT_ONCE]).to(device))
+                for at in range(0, len(rows), SENTENCES_AT_ONCE)
+            ]
+            group = Encoded.join(batches)
+        yield group

@@ -8,6 +8,7 @@ the model's to say (`visavis.scoring.budget`).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from visavis.scoring.budget import (
     stripe_rows,
     used_lengths,
 )
+from visavis.scoring.precision import PRECISIONS, Precision, at_precision
 from visavis.types import Encoded, Matcher, Scores
 
 RAM_BYTES = 2**30  # larger score matrices are kept in a file
@@ -32,10 +34,12 @@ RAM_BYTES = 2**30  # larger score matrices are kept in a file
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """How much is scored at once. The scores do not depend on it."""
+    """How much is scored at once, and how exactly. Sizes do not change the scores."""
 
     rows: int = 128  # images, at most: fewer when one sentence with all of them is too much
     budget_bytes: int = 2**24  # temporaries of a block: what a processor's cache holds
+    memory_bytes: int = 2**28  # streaming: all that it holds beside its inputs and its results
+    precision: Precision = "fp32"  # bf16: matrix products on bfloat16; scores stay float32
 
     def __post_init__(self) -> None:
         if self.rows < 1:
@@ -44,6 +48,15 @@ class Block:
             raise ValueError(
                 f"budget_bytes must be 1 to {LIMIT_BYTES // 2}, got {self.budget_bytes}"
             )
+        if self.memory_bytes < 1:
+            raise ValueError(f"memory_bytes must be at least 1, got {self.memory_bytes}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be fp32 or bf16, got {self.precision!r}")
+
+    @property
+    def temporaries(self) -> int:
+        """Bytes that one block may need: never more than a quarter of the memory."""
+        return max(1, min(self.budget_bytes, self.memory_bytes // 4))
 
 
 BLOCK = Block()
@@ -75,7 +88,9 @@ def score_stripe(
     costs = _costs(model, images.mask.shape[1], lengths[order])
     rows = rows_within(costs, len(images), budget_bytes)
     sizes = block_sizes(costs, rows, budget_bytes)
-    score = _scored_again if recompute and torch.is_grad_enabled() else _scored
+    if not torch.is_grad_enabled():
+        return _written(model, images, sentences, order, (rows, sizes))
+    score = _scored_again if recompute else _scored
     groups = _split(images, [part.stop - part.start for part in _slices(len(images), rows)])
     columns = [
         _joined([score(model, group, block) for group in groups], dim=0)
@@ -84,6 +99,33 @@ def score_stripe(
     back = order.argsort()
     i2t, *t2i = (scores[:, back] for scores in _joined(columns, dim=1))
     return Scores(i2t, t2i[0]) if t2i else Scores.shared(i2t)
+
+
+def _written(
+    model: Matcher,
+    images: Encoded,
+    sentences: Encoded,
+    order: Tensor,
+    cuts: tuple[int, list[int]],
+) -> Scores:
+    """Blocks written to their places: besides the result no more than one block exists."""
+    rows, sizes = cuts
+    whole: list[Tensor] = []
+    shape = (len(images), len(sentences))
+    sorted_already = bool((order[1:] > order[:-1]).all())
+    start = 0
+    for block, size in zip(_ordered(sentences, order, sizes), sizes, strict=True):
+        columns = slice(start, start + size) if sorted_already else order[start : start + size]
+        start += size
+        for part in _slices(len(images), rows):
+            found = _scored(model, images.select(part), block)
+            if found[0].shape == shape and sorted_already:
+                whole = list(found)
+                continue
+            whole = whole or [matrix.new_empty(shape) for matrix in found]
+            for matrix, into in zip(found, whole, strict=True):
+                into[part, columns] = matrix
+    return Scores(*whole) if len(whole) == 2 else Scores.shared(whole[0])
 
 
 def _costs(model: Matcher, regions: int, lengths: Tensor) -> list[int]:
@@ -99,6 +141,11 @@ def _ordered(sentences: Encoded, order: Tensor, sizes: Sequence[int]) -> Iterato
         # Sorted once and split: the gradients of all blocks are then joined once. Picking each
         # block's sentences by itself would add up a gradient of full size for every block.
         groups: Iterable[Encoded] = _split(sentences.select(order), sizes)
+    elif bool((order[1:] > order[:-1]).all()):
+        ends = itertools.accumulate(sizes)
+        groups = (
+            sentences.select(slice(end - size, end)) for end, size in zip(ends, sizes, strict=True)
+        )
     else:  # there may be too many sentences for a second copy
         groups = (sentences.select(part) for part in torch.split(order, list(sizes)))
     return (group.trimmed() for group in groups)
@@ -152,6 +199,16 @@ def _joined(parts: Sequence[tuple[Tensor, ...]], *, dim: int) -> tuple[Tensor, .
 
 
 @torch.inference_mode()
+def scored_at(model: Matcher, images: Encoded, sentences: Encoded, block: Block) -> Scores:
+    """Scores of some images with some sentences in the block's precision, as float32: (N, M)."""
+    with at_precision(block.precision, images.tokens.device):
+        found = score_stripe(model, images, sentences, budget_bytes=block.temporaries)
+    if not found.decoupled:
+        return Scores.shared(found.i2t.float())
+    return Scores(found.i2t.float(), found.t2i.float())
+
+
+@torch.inference_mode()
 def score_matrix(
     model: Matcher,
     images: Encoded,
@@ -175,15 +232,13 @@ def score_matrix(
     i2t: Tensor | None = None
     t2i: Tensor | None = None
     for part in _slices(len(images), stripe_rows(block.rows, len(sentences))):
-        stripe = score_stripe(
-            model, images.select(part), sentences, budget_bytes=block.budget_bytes
-        )
+        stripe = scored_at(model, images.select(part), sentences, block)
         if i2t is None:
             i2t = _allocate(shape, folder, "i2t")
             t2i = _allocate(shape, folder, "t2i") if stripe.decoupled else i2t
-        i2t[part] = stripe.i2t.float().cpu()
+        i2t[part] = stripe.i2t.cpu()
         if stripe.decoupled and t2i is not None:
-            t2i[part] = stripe.t2i.float().cpu()
+            t2i[part] = stripe.t2i.cpu()
         if advance is not None:
             advance(part.stop - part.start)
     if i2t is None or t2i is None:
@@ -198,16 +253,16 @@ def _allocate(shape: tuple[int, int], folder: Path | None, name: str) -> Tensor:
 
 
 @torch.inference_mode()
-def score_aligned(
-    model: Matcher, images: Encoded, sentences: Encoded, *, budget_bytes: int = BLOCK.budget_bytes
+def score_pairs(
+    model: Matcher, images: Encoded, sentences: Encoded, *, block: Block = BLOCK
 ) -> Scores:
     """Row p of one side with row p of the other, in blocks: (P,) float32 on the CPU."""
     each = bytes_of_pair(model, images.mask.shape[1], sentences.mask.shape[1])
-    size = max(1, budget_bytes // each)
-    parts = [
-        model.score_pairs(images.select(part), sentences.select(part).trimmed())
-        for part in _slices(len(images), size)
-    ]
+    with at_precision(block.precision, images.tokens.device):
+        parts = [
+            model.score_pairs(images.select(part), sentences.select(part).trimmed())
+            for part in _slices(len(images), max(1, block.temporaries // each))
+        ]
     if not parts:
         return Scores.shared(torch.zeros(0))
     i2t = torch.cat([part.i2t for part in parts]).float().cpu()

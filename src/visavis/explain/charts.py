@@ -1,0 +1,77 @@
+"""What every plotted figure shares: colours, sizes, and how it becomes a file."""
+
+from __future__ import annotations
+
+import importlib.util
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from visavis.errors import MissingExtraError
+from visavis.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DPI = 150
+# Told apart with any kind of colour vision (Okabe and Ito), dark enough for lines on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7A6A00", "#555555")
+STYLES = ("-", "--", "-.", ":")
+MARKERS = "osD^vP"
+
+
+def check_plotting(*also: str) -> None:
+    """Refuse to go on without matplotlib, or without another package that a figure needs.
+
+    Raises:
+        MissingExtraError: one of them is not installed.
+    """
+    named = {"sklearn": "scikit-learn"}
+    for package in (*also, "matplotlib"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(named.get(package, package), "plot")
+
+
+def panels(
+    title: str, note: str, count: int, *, size: tuple[float, float]
+) -> tuple[Figure, list[Axes]]:
+    """Empty panels side by side under a title and a note.
+
+    Args:
+        title: of the figure.
+        note: below all of it, in small letters.
+        count: of panels.
+        size: of one panel, in inches.
+    """
+    from matplotlib.figure import Figure
+
+    width, height = size
+    figure = Figure(figsize=(width * count, height), layout="constrained")
+    figure.suptitle(_wrapped(title, width * count, 13), fontsize=13, x=0.01, ha="left")
+    if note:
+        told = _wrapped(note, width * count, 9)
+        figure.supxlabel(told, fontsize=9, color="#57606a", x=0.01, ha="left")
+    return figure, [figure.add_subplot(1, count, place + 1) for place in range(count)]
+
+
+def _wrapped(text: str, inches: float, size: int) -> str:
+    """Lines that fit a width in letters of some size, which are about half as wide as high."""
+    return textwrap.fill(text, int(inches * 72 / size * 1.7))
+
+
+def plain_axes(axes: Axes) -> None:
+    """A light grid behind, no frame on top and on the right."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_axisbelow(True)
+    axes.grid(alpha=0.3)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, atomically.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI)
