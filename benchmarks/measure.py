@@ -8,9 +8,9 @@ import multiprocessing
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,9 +25,11 @@ from visavis.types import Encoded, ImageBatch, Scores, SentenceBatch
 
 REGIONS, REGION_DIM, VOCABULARY = 36, 2048, 8000
 AT_ONCE = 128  # items that are encoded together
+DISTINCT = 256  # items that are drawn and encoded; of more, these are repeated
 MIB = 2**20
 
-Kind = Literal["score", "straight", "train", "recompute"]
+Kind = Literal["score", "bf16", "straight", "train", "recompute"]
+SCORES: tuple[Kind, ...] = ("score", "bf16", "straight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,18 +40,22 @@ class Setting:
     kind: Kind
     images: int
     sentences: int
+    values: tuple[tuple[str, object], ...] = ()  # settings of the model beside its sizes
+    whole: tuple[int, int] = (0, 0)  # images and sentences by which models of vectors are measured
     dim: int = 0  # 0: the width that the model has by default
     threads: int = 1
     budget_mib: float = Block().budget_bytes / MIB
+    rows: int = Block().rows
     patience: float = 10.0  # seconds: repeated for so long, at most three times
     seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """What was measured; its fields are the columns of the table."""
+    """What was measured; its fields are the columns of the table. Times are the processor's."""
 
     model: str
+    values: str = ""
     kind: Kind
     images: int
     sentences: int
@@ -57,12 +63,14 @@ class Line:
     threads: int
     seconds: float  # of every image with every sentence, or of a step
     us_per_pair: float
-    matrix_gflops: float = math.nan  # a second, of a plain float32 product
-    floor_us: float = math.nan  # of a pair, at that rate
+    matrix_gflops: float = math.nan  # a second, of a plain product in the precision of the line
+    floor_us: float = math.nan  # of a pair, at that rate; steps: three times that
     times_floor: float = math.nan
+    times_fast: float = math.nan  # the fast form in float32 is so many times as fast, for a pair
+    times_product: float = math.nan  # one vector an item: of the product of all of them
     peak_mib: float  # resident memory at its highest
     added_mib: float  # of that, what was not there before
-    difference: float = math.nan  # straight: farthest a score lies from that of the fast form
+    difference: float = math.nan  # the farthest a score lies from that of the fast float32 form
 
 
 def draw(config: Any, setting: Setting) -> tuple[ImageBatch, SentenceBatch]:  # noqa: ANN401
@@ -85,6 +93,7 @@ def make_model(setting: Setting, *, straight: bool = False) -> Any:  # noqa: ANN
     """A model with weights drawn from the seed, in evaluation mode."""
     cls = config_class(setting.model)
     values: dict[str, Any] = {"region_dim": REGION_DIM, "vocab_size": VOCABULARY}
+    values |= dict(setting.values)
     if setting.dim:
         values["dim"] = setting.dim
     if straight:
@@ -108,6 +117,18 @@ def encoded(model: Any, images: ImageBatch, sentences: SentenceBatch) -> tuple[E
     return left, right
 
 
+def items_of(model: Any, setting: Setting) -> tuple[Encoded, Encoded]:  # noqa: ANN401
+    """As many encoded items as are asked for; beyond `DISTINCT` they are the same again."""
+    counts = (setting.images, setting.sentences)
+    few = [min(count, DISTINCT) for count in counts]
+    drawn = draw(model.config, replace(setting, images=few[0], sentences=few[1]))
+    left, right = (
+        items if len(items) == count else items.select(torch.arange(count) % len(items))
+        for items, count in zip(encoded(model, *drawn), counts, strict=True)
+    )
+    return left, right
+
+
 def needed_flops(model: Any, images: Encoded, sentences: Encoded) -> int:  # noqa: ANN401
     """Operations of every image with every sentence, without padding."""
     left, right = (Counter(side.mask.sum(dim=1).tolist()) for side in (images, sentences))
@@ -118,26 +139,31 @@ def needed_flops(model: Any, images: Encoded, sentences: Encoded) -> int:  # noq
     )
 
 
-def matrix_rate(size: int = 2048, times: int = 5) -> float:
-    """Operations a second of a float32 matrix product, the best of several."""
-    left, right = torch.randn(size, size), torch.randn(size, size)
-    return 2 * size**3 / min(timed(lambda: left @ right) for _ in range(times))
+def matrix_product(dtype: torch.dtype, size: int = 2048) -> tuple[Callable[[], object], int]:
+    """A matrix product to measure the machine by, and its operations."""
+    left, right = (torch.randn(size, size).to(dtype) for _ in range(2))
+    return lambda: left @ right, 2 * size**3
 
 
 def timed(function: Callable[[], object]) -> float:
-    """Seconds of a call."""
-    start = time.perf_counter()
+    """Seconds of the processor that a call takes, of all threads together."""
+    start = time.process_time()
     function()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
-def best_of_three(function: Callable[[], object], seconds: float) -> float:
-    """Seconds of the fastest of up to three calls; no more are begun when the time is up."""
+def in_turns(functions: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, float]:
+    """Processor seconds of each, the fewest of up to three turns; none begins when time is up.
+
+    What else the machine does then slows all of them alike.
+    """
     start = time.perf_counter()
-    found = [timed(function)]
-    while len(found) < 3 and time.perf_counter() - start < seconds:
-        found.append(timed(function))
-    return min(found)
+    found = {name: timed(function) for name, function in functions.items()}
+    for _ in range(2):
+        if time.perf_counter() - start > seconds:
+            break
+        found = {name: min(found[name], timed(functions[name])) for name in functions}
+    return found
 
 
 def resident(entry: str) -> float:
@@ -162,37 +188,68 @@ def forget_peak() -> None:
         )
 
 
+def watched(function: Callable[[], object]) -> dict[str, float]:
+    """The columns of memory, of one call."""
+    forget_peak()
+    before = resident("VmRSS")
+    function()
+    peak = resident("VmHWM")
+    return {"peak_mib": peak, "added_mib": peak - before}
+
+
 @torch.inference_mode()
 def measure_scores(setting: Setting) -> Line:
-    """Every image with every sentence, by the fast form or the straight one."""
+    """Every image with every sentence: in one form, and what it is compared with, in turns."""
     torch.set_num_threads(setting.threads)
-    rate = matrix_rate()
-    model = make_model(setting, straight=setting.kind == "straight")
-    pictures, texts = draw(model.config, setting)
-    images, sentences = encoded(model, pictures, texts)
-    floor = needed_flops(model, images, sentences) / rate
-    block = Block(budget_bytes=int(setting.budget_mib * MIB))
-
-    def score() -> Scores:
-        return score_matrix(model, images, sentences, block=block)
-
-    few = slice(0, 8)  # the first call is slower than the others
-    score_matrix(model, images.select(few), sentences.select(few), block=block)
-    seconds, peak, before = watched(score, setting.patience)
-    difference = math.nan
-    if setting.kind == "straight":
-        fast = make_model(setting)
+    half = setting.kind == "bf16"
+    fast, straight = make_model(setting), setting.kind == "straight"
+    model = make_model(setting, straight=True) if straight else fast
+    if straight:
         fast.load_state_dict(model.state_dict())
-        difference = distance(score(), score_matrix(fast, *encoded(fast, pictures, texts)))
-    return Line(
-        **common(setting, model, seconds),
-        matrix_gflops=rate / 1e9,
-        floor_us=floor / (setting.images * setting.sentences) * 1e6,
-        times_floor=seconds / floor,
-        peak_mib=peak,
-        added_mib=peak - before,
-        difference=difference,
+    given = items_of(model, setting)
+    score = scorer(model, given, setting, half=half)
+    few = [side.select(slice(0, 8)) for side in given]  # the first call is slower than the others
+    scorer(model, (few[0], few[1]), setting, half=half)()
+    memory = watched(score)
+    product, operations = matrix_product(torch.bfloat16 if half else torch.float32)
+    functions: dict[str, Callable[[], object]] = {"this": score, "product": product}
+    others, pairs = {}, len(given[0]) * len(given[1])
+    if setting.kind != "score":
+        own = items_of(fast, setting)
+        others["difference"] = distance(score(), scorer(fast, own, setting)())
+        if own[0].tokens.shape[1] == own[1].tokens.shape[1] == 1 and any(setting.whole):
+            images, sentences = setting.whole  # a few pairs of vectors would measure the calls
+            own = items_of(fast, replace(setting, images=images, sentences=sentences))
+        functions["fast"] = scorer(fast, own, setting)
+        pairs = len(own[0]) * len(own[1])
+    elif given[0].tokens.shape[1] == given[1].tokens.shape[1] == 1:
+        left, right = (side.tokens[:, 0] for side in given)
+        functions["vectors"] = lambda: left @ right.T
+    found = in_turns(functions, setting.patience)
+    columns = common(setting, model, found["this"])
+    rate = operations / found["product"]
+    floor = needed_flops(fast, *given) / rate
+    if "fast" in found:
+        others["times_fast"] = columns["us_per_pair"] / (found["fast"] / pairs * 1e6)
+    if "vectors" in found:
+        others["times_product"] = found["this"] / found["vectors"]
+    return Line(**columns, **floored(columns, rate, floor), **memory, **others)
+
+
+def scorer(
+    model: Any,  # noqa: ANN401
+    items: tuple[Encoded, Encoded],
+    setting: Setting,
+    *,
+    half: bool = False,
+) -> Callable[[], Scores]:
+    """All pairs of some items in the blocks of a setting."""
+    block = Block(
+        rows=setting.rows,
+        budget_bytes=int(setting.budget_mib * MIB),
+        precision="bf16" if half else "fp32",
     )
+    return lambda: score_matrix(model, *items, block=block)
 
 
 def distance(found: Scores, expected: Scores) -> float:
@@ -205,7 +262,8 @@ def measure_step(setting: Setting) -> Line:
     """Encoding, scoring, loss and gradients of one batch; no step of an optimiser."""
     torch.set_num_threads(setting.threads)
     model = make_model(setting)
-    batch = Batch(*draw(model.config, setting), torch.eye(setting.images, dtype=torch.bool))
+    drawn = draw(model.config, setting)
+    batch = Batch(*drawn, torch.eye(setting.images, dtype=torch.bool))
     config = ObjectiveConfig(recompute=setting.kind == "recompute")
     objective = Objective(model, config).train()
 
@@ -217,14 +275,27 @@ def measure_step(setting: Setting) -> Line:
         parameter.grad = torch.zeros_like(parameter)
     few = slice(0, 2)  # the first step loads what the others find
     step(Batch(batch.images.select(few), batch.sentences.select(few), batch.positives[few, few]))
-    seconds, peak, before = watched(lambda: step(batch), setting.patience)
-    return Line(**common(setting, model, seconds), peak_mib=peak, added_mib=peak - before)
+    start = time.process_time()
+    memory = watched(lambda: step(batch))
+    seconds = time.process_time() - start
+    product, operations = matrix_product(torch.float32)
+    found = in_turns({"product": product, "this": lambda: step(batch)}, setting.patience) if (
+        seconds < setting.patience
+    ) else in_turns({"product": product}, 0.0)
+    seconds = min(seconds, found.get("this", seconds))
+    columns = common(setting, model, seconds)
+    rate = operations / found["product"]
+    tokens = torch.zeros(setting.images, 1, 1)
+    images, sentences = (Encoded(tokens, side.mask) for side in drawn)
+    floor = 3 * needed_flops(model, images, sentences) / rate
+    return Line(**columns, **floored(columns, rate, floor), **memory)
 
 
 def common(setting: Setting, model: Any, seconds: float) -> dict[str, Any]:  # noqa: ANN401
     """The columns that every line has."""
     return {
         "model": setting.model,
+        "values": " ".join(f"{name}={value}" for name, value in setting.values),
         "kind": setting.kind,
         "images": setting.images,
         "sentences": setting.sentences,
@@ -235,17 +306,18 @@ def common(setting: Setting, model: Any, seconds: float) -> dict[str, Any]:  # n
     }
 
 
-def watched(function: Callable[[], object], seconds: float) -> tuple[float, float, float]:
-    """Seconds, highest resident memory, and the memory before: of a call that is repeated."""
-    forget_peak()
-    before = resident("VmRSS")
-    found = best_of_three(function, seconds)
-    return found, resident("VmHWM"), before
+def floored(columns: Mapping[str, Any], rate: float, floor: float) -> dict[str, float]:
+    """The columns of the floor, from the seconds that all pairs need at least."""
+    return {
+        "matrix_gflops": rate / 1e9,
+        "floor_us": floor / (columns["images"] * columns["sentences"]) * 1e6,
+        "times_floor": columns["seconds"] / floor,
+    }
 
 
 def measure(setting: Setting) -> Line:
     """One line, in a process of its own, so that its peak memory is its own too."""
-    function = measure_scores if setting.kind in ("score", "straight") else measure_step
+    function = measure_scores if setting.kind in SCORES else measure_step
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
         return pool.submit(function, setting).result()

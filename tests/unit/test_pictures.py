@@ -235,3 +235,17 @@ def test_damaged_bytes_give_a_picture_or_a_data_error(
         assert load_picture(path, max_megapixels=1).mode == "RGB"
     except DataError as error:
         assert "\n" not in str(error)  # noqa: PT017  (either end is right)
+
+
+def test_postscript_that_is_called_a_jpeg_starts_no_interpreter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[object] = []
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *words, **_: started.append(words))
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+    )
+    with pytest.raises(DataError, match="cannot be decoded"):
+        read_picture(path)
+    assert started == []

@@ -14,6 +14,8 @@ from PIL import Image, ImageOps
 from visavis.errors import DataError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+# Decoders that are let near a file, whatever it is called. None of them starts another program.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 # Folders in which systems keep thumbnails and deleted files; hidden ones are left out anyway.
 LITTER = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "thumbs"})
 # No extractor looks at more: larger pictures are reduced while they are decoded.
@@ -84,7 +86,7 @@ def read_picture(path: Path, *, max_megapixels: float = 100) -> Picture:
         DataError: the file is missing, is no picture, is cut off, or has too many pixels.
     """
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=FORMATS) as opened:
             width, height = opened.size
             if width * height > max_megapixels * 1e6:
                 raise DataError(

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from visavis.layers.products import at_least_float32
+
 AXES = 2  # q: more make the bound tighter, and dearer by one inner product each
 ROUNDING = 1e-5  # of the largest eigenvalue: how far the others and the axes may be off, and more
 
@@ -35,7 +37,7 @@ def spread(vectors: Tensor, mask: Tensor, k: int, axes: int = AXES) -> dict[str,
     """
     with torch.autocast(vectors.device.type, enabled=False):
         real = mask.unsqueeze(2)
-        vectors, count = vectors.float() * real, mask.sum(dim=1)  # (N,)
+        vectors, count = at_least_float32(vectors) * real, mask.sum(dim=1)  # (N,)
         middle = vectors.sum(dim=1) / count[:, None]
         offsets = (vectors - middle[:, None]) * real
         # The R x R products have the eigenvalues of the D x D ones.

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from visavis.layers.heads import by_head, by_item, turns
 from visavis.layers.narrow import for_products
 from visavis.layers.norm import EPSILON, l2norm
+from visavis.layers.products import at_least_float32
 from visavis.layers.transformer import DecoderUnit
 from visavis.types import Encoded
 
@@ -179,7 +180,7 @@ def mean_of_best(values: Tensor, mask: Tensor, k: int) -> Tensor:
     >>> mean_of_best(torch.tensor([0.5, 0.1, 0.3]), torch.tensor([True, True, True]), 2)
     tensor(0.4000)
     """
-    values = _masked(values.float(), mask)  # scores, whatever the products were made in
+    values = _masked(at_least_float32(values), mask)  # scores, whatever the products were made in
     if k < values.shape[-1]:
         values = values.topk(k, dim=-1, sorted=False).values
     count = mask.sum(dim=-1).clamp(1, k)

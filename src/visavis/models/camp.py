@@ -27,6 +27,7 @@ from visavis.layers.gated_fusion import Fusion, FusionConfig, Gate, start
 from visavis.layers.message_passing import Messages, Passing, PassingConfig, Pooling
 from visavis.layers.messages import Items, affinities, turned
 from visavis.layers.norm import l2norm
+from visavis.layers.products import at_least_float32
 from visavis.layers.regions import RegionProjection
 from visavis.layers.text import TextConfig, TextEncoder
 from visavis.types import Encoded, ImageBatch, Scores, SentenceBatch

@@ -13,11 +13,9 @@ from pathlib import Path
 from PIL import Image
 
 from visavis.errors import DataError
-from visavis.extract.pictures import read_picture
+from visavis.extract.pictures import FORMATS, read_picture
 from visavis.server.problems import Refused
 
-# Decoders that are let near bytes from outside. None of them starts another program.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 KINDS = "JPEG, PNG, WebP, BMP, GIF or TIFF"
 _SUFFIX = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp"}
 _SUFFIX |= {"GIF": ".gif", "TIFF": ".tif"}
