@@ -279,9 +279,11 @@ def measure_step(setting: Setting) -> Line:
     memory = watched(lambda: step(batch))
     seconds = time.process_time() - start
     product, operations = matrix_product(torch.float32)
-    found = in_turns({"product": product, "this": lambda: step(batch)}, setting.patience) if (
-        seconds < setting.patience
-    ) else in_turns({"product": product}, 0.0)
+    found = (
+        in_turns({"product": product, "this": lambda: step(batch)}, setting.patience)
+        if (seconds < setting.patience)
+        else in_turns({"product": product}, 0.0)
+    )
     seconds = min(seconds, found.get("this", seconds))
     columns = common(setting, model, seconds)
     rate = operations / found["product"]

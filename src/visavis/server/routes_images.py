@@ -9,8 +9,9 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi import Path as InPath
 from starlette.responses import FileResponse
 
+from visavis.extract.pictures import FORMATS
 from visavis.server.common import PROBLEMS, service_of
-from visavis.server.pictures import CONTENT_TYPES, FORMATS, tag_of, width_for
+from visavis.server.pictures import CONTENT_TYPES, tag_of, width_for
 from visavis.server.problems import Refused
 from visavis.server.routes_search import urls
 from visavis.server.schemas import ID, ImageOut, JobOut
