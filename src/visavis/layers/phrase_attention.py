@@ -196,3 +196,13 @@ def places_of_best(values: Tensor, mask: Tensor, k: int) -> Tensor:
 def _masked(values: Tensor, mask: Tensor) -> Tensor:
     """-inf where padding is; `mask` broadcasts to the values."""
     return values if bool(mask.all()) else values.masked_fill(~mask, -torch.inf)
+
+
+def visual_phrases(images: Encoded) -> Tensor:
+    """Phrases of regions i^V, which is all that Intra-PAM alone keeps: (N, R, D)."""
+    return part(images, "visual") if "visual" in images.extra else images.tokens
+
+
+def regional(images: Encoded, phrases: Tensor) -> Tensor:
+    """Cosines r^V . c^T of aligned rows: (P, R)."""
+    return (visual_phrases(images) * phrases.unsqueeze(1)).sum(dim=2)

@@ -26,12 +26,13 @@ from visavis.layers.phrase_attention import (
     best_cosines,
     cosines,
     mean_of_best,
-    part,
     phrase,
     places_of_best,
     prepare,
     rebuild,
     rebuild_plainly,
+    regional,
+    visual_phrases,
     weights,
     with_parts,
 )
@@ -211,8 +212,8 @@ class Dcpa(nn.Module):
             means = phrase(images)
             return (means * phrases).sum(dim=1) if aligned else inner_products(means, phrases)
         if aligned:
-            return mean_of_best(_regional(images, phrases), images.mask, self.config.top_k)
-        regions = _visual(images)
+            return mean_of_best(regional(images, phrases), images.mask, self.config.top_k)
+        regions = visual_phrases(images)
         values = inner_products(regions.flatten(0, 1), phrases).unflatten(0, regions.shape[:2])
         return mean_of_best(values.transpose(1, 2), images.mask[:, None], self.config.top_k)
 
@@ -255,7 +256,7 @@ class Dcpa(nn.Module):
             raise DataError("chosen regions need model.parts: full, and local as both aggregations")
         images, sentences = self._prepared(images, sentences)
         top_k, real = self.config.top_k, images.mask
-        intra = places_of_best(_regional(images, phrase(sentences)), real, top_k)
+        intra = places_of_best(regional(images, phrase(sentences)), real, top_k)
         rebuilt = rebuild(self.inter.t2i, sentences, images, aligned=True)
         best = cosines(rebuilt, images.tokens, real)[:, 0].max(dim=2)  # of each word, (P, W)
         words = places_of_best(best.values, sentences.mask, top_k)
@@ -293,13 +294,3 @@ class Dcpa(nn.Module):
         attention = 3 * config.heads * regions * words + 2 * tokens * config.dim
         layers = tokens * (4 * config.dim + 2 * config.hidden)
         return 4 * max(attention, layers)
-
-
-def _visual(images: Encoded) -> Tensor:
-    """i^V, which is all that Intra-PAM alone keeps."""
-    return part(images, "visual") if "visual" in images.extra else images.tokens
-
-
-def _regional(images: Encoded, phrases: Tensor) -> Tensor:
-    """Cosines r^V . c^T of aligned rows: (P, R)."""
-    return (_visual(images) * phrases.unsqueeze(1)).sum(dim=2)
