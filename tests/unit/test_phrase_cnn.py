@@ -145,3 +145,14 @@ def test_gradients_do_not_reach_padding_and_are_finite(positions: Positions) -> 
     assert words.grad[mask].any()
     if positions == "words":
         assert not words.grad[~mask].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_under_autocast_it_gives_float32_near_the_exact_vectors(dtype: torch.dtype) -> None:
+    layer = layer_of(layer_norm=True)
+    words, mask = batch([6, 1, 2, 3, 5], 6)
+    with torch.autocast("cpu", dtype):
+        found = layer(words, mask)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, layer(words, mask), atol=0.02, rtol=0)

@@ -61,7 +61,9 @@ def by_item(queries: Tensor, keys: Tensor, mask: Tensor, first: Tensor | None = 
     if turned:
         logits = _hidden(keys @ queries.transpose(2, 3), mask[:, None, :, None])  # (B, H, S, X)
     else:
-        logits = _hidden(queries @ keys.transpose(2, 3), mask[:, None, None]).float()
+        logits = _hidden(queries @ keys.transpose(2, 3), mask[:, None, None])
+        # Of bfloat16, torch's softmax is slow along the last axis, though no less exact.
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if first is not None:
         first = first.expand(len(keys), -1, -1).unsqueeze(axis)
         logits = torch.cat([first, logits], dim=axis)

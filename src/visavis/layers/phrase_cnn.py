@@ -98,6 +98,7 @@ class PhraseCnn(nn.Module):
         maps = for_products(weight).permute(2, 0, 1).contiguous()  # (size, filters, word_dim)
         many, flat = words.shape[1], words.flatten(0, 1)
         found = F.linear(flat, maps[0], bias)
+        flat, maps = flat.to(found.dtype), maps.to(found.dtype)  # other autocasts round there alone
         for place in range(1, min(len(maps), len(words))):
             found[: len(flat) - place * many].addmm_(flat[place * many :], maps[place].T)
         return found.view(len(words), many, -1)
