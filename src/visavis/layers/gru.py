@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from visavis.layers.recurrent import recurrent_states
 from visavis.types import SentenceBatch
 
 
@@ -26,12 +26,8 @@ class GruEncoder(nn.Module):
 
     def forward(self, sentences: SentenceBatch) -> Tensor:
         """Contextual word vectors (M, W, D); padding is 0."""
-        lengths = sentences.mask.sum(dim=1).cpu()
         embedded = self.dropout(self.embed(sentences.ids))  # (M, W, E)
-        packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
-        states, _ = self.rnn(packed)
-        width = sentences.mask.shape[1]
-        words, _ = pad_packed_sequence(states, batch_first=True, total_length=width)
+        words = recurrent_states(self.rnn, embedded, sentences.mask)
         if self.rnn.bidirectional:
             forward, backward = words.chunk(2, dim=2)
             words = (forward + backward) / 2

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from visavis.layers.recurrent import recurrent_states
 from visavis.types import SentenceBatch
 
 
@@ -44,12 +44,7 @@ class SkipThought(nn.Module):
         if self.training and self.dropout > 0:
             states = self._dropped(words, mask)
         else:
-            packed = pack_padded_sequence(
-                words, mask.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False
-            )
-            states, _ = pad_packed_sequence(
-                self.rnn(packed)[0], batch_first=True, total_length=mask.shape[1]
-            )
+            states = recurrent_states(self.rnn, words, mask)
         mapped: Tensor = self.linear(states)
         return mapped.masked_fill(~mask.unsqueeze(2), 0.0)
 

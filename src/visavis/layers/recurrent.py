@@ -1,0 +1,161 @@
+"""A GRU over sentences of different lengths, with a backward pass made for processors.
+
+Forward, the library's packed form is as good as any. Backward it makes, for every word place, an
+array as large as the whole batch, and multiplies for the weights place by place. Here the products
+for the weights are one each, and sentences whose states have no gradient are left out: with mined
+negatives many have none, because their hinges are 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+WORTH = 0.9  # a larger share of sentences with gradients is not worth picking them out
+
+
+def recurrent_states(rnn: nn.GRU, words: Tensor, mask: Tensor) -> Tensor:
+    """States of a GRU of one layer: (M, W, E) to (M, W, H), both directions side by side.
+
+    Args:
+        rnn: `batch_first`, one layer.
+        words: (M, W, E).
+        mask: (M, W) bool, real words first; every sentence has one. Padding gets the state 0.
+    """
+    cpu = words.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    if cpu and words.dtype == torch.float32 and torch.is_grad_enabled():
+        return _trained(rnn, words, mask)
+    lengths = mask.sum(dim=1).cpu()
+    packed = pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
+    states, _ = pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=mask.shape[1])
+    return states
+
+
+@dataclass(frozen=True, slots=True)
+class _Packing:
+    """The real words, all first words before all second ones, longest sentence first."""
+
+    items: Tensor  # (T,) which sentence, in order of length
+    rows: Tensor  # (T,) which sentence, as given
+    places: Tensor  # (T,) which word
+    sizes: list[int]  # how many sentences have a first word, a second one, ...
+    mirror: Tensor  # (T,) where the word stands that is as far from the end
+
+    @staticmethod
+    def of(mask: Tensor) -> _Packing:
+        lengths = mask.sum(dim=1)
+        order = lengths.argsort(descending=True, stable=True)
+        lengths = lengths[order]
+        real = torch.arange(int(lengths[0]))[:, None] < lengths  # (W, M)
+        places, items = real.nonzero(as_tuple=True)
+        sizes = real.sum(dim=1)
+        starts = sizes.cumsum(0) - sizes
+        mirror = starts[lengths[items] - 1 - places] + items
+        return _Packing(items, order[items], places, sizes.tolist(), mirror)
+
+
+def _trained(rnn: nn.GRU, words: Tensor, mask: Tensor) -> Tensor:
+    packing = _Packing.of(mask)
+    given = words[packing.rows, packing.places]  # (T, E)
+    found = []
+    for direction, weights in enumerate(rnn.all_weights):
+        of_word, of_state, *biases = weights
+        word_bias, state_bias = biases or (None, None)
+        gates = functional.linear(given, of_word, word_bias)  # (T, 3 H)
+        if direction:
+            gates = gates[packing.mirror]
+        states = _Recurrence.apply(gates, of_state, state_bias, packing)  # type: ignore[no-untyped-call]
+        found.append(states[packing.mirror] if direction else states)
+    padded = words.new_zeros(*mask.shape, len(found) * rnn.hidden_size)
+    return padded.index_put((packing.rows, packing.places), torch.cat(found, dim=1))
+
+
+class _Recurrence(torch.autograd.Function):
+    """States (T, H) of packed words from what the words add to the gates (T, 3 H).
+
+    r, z = sigmoid(gates + U h), n = tanh(gates + r ⊙ (U h)), h' = (1 - z) ⊙ n + z ⊙ h, with the
+    weights as `nn.GRU` has them.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        gates: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        packing: _Packing,
+    ) -> Tensor:
+        width = weight.shape[1]
+        kept = gates.new_empty(5, len(gates), width)  # r, z, n, U h of n, h
+        states = gates.new_empty(len(gates), width)
+        state, turned = gates.new_zeros(packing.sizes[0], width), weight.t()
+        start = 0
+        for size in packing.sizes:
+            here = slice(start, start + size)
+            state, gate = state[:size], gates[here]
+            own = state @ turned if bias is None else torch.addmm(bias, state, turned)
+            both = (gate[:, : 2 * width] + own[:, : 2 * width]).sigmoid_()
+            reset, keep, heard = both[:, :width], both[:, width:], own[:, 2 * width :]
+            new = torch.addcmul(gate[:, 2 * width :], reset, heard).tanh_()
+            for place, value in enumerate((reset, keep, new, heard, state)):
+                kept[place, here] = value
+            state = torch.lerp(new, state, keep)
+            states[here] = state
+            start += size
+        ctx.save_for_backward(kept, weight)
+        ctx.packing, ctx.biased = packing, bias is not None
+        return states
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any,  # noqa: ANN401
+        wanted: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor | None, None]:
+        kept, weight = ctx.saved_tensors
+        packing: _Packing = ctx.packing
+        active = torch.zeros(packing.sizes[0], dtype=torch.bool)
+        active[packing.items[wanted.ne(0).any(dim=1)]] = True
+        if active.float().mean() > WORTH:
+            to_gates, to_own = _slopes(kept, weight, wanted, packing.sizes)
+            state = kept[4]
+        else:
+            chosen = active[packing.items].nonzero()[:, 0]
+            sizes = torch.bincount(packing.places[chosen], minlength=1).tolist()
+            some = kept[:, chosen]
+            slopes, to_own = _slopes(some, weight, wanted[chosen], sizes)
+            to_gates = torch.zeros(len(wanted), weight.shape[0]).index_copy(0, chosen, slopes)
+            state = some[4]
+        return to_gates, to_own.t() @ state, to_own.sum(dim=0) if ctx.biased else None, None
+
+
+def _slopes(
+    kept: Tensor, weight: Tensor, wanted: Tensor, sizes: list[int]
+) -> tuple[Tensor, Tensor]:
+    """Gradients of what words and states add to the gates: (T, 3 H) each."""
+    reset, keep, new, heard, state = kept
+    width = weight.shape[1]
+    to_gates, to_own = wanted.new_empty(2, len(wanted), 3 * width)
+    by_new = (1 - keep) * (1 - new * new)
+    by_reset = heard * reset * (1 - reset)
+    by_keep = (state - new) * keep * (1 - keep)
+    end, carried = len(wanted), wanted.new_zeros(0, width)
+    for size in reversed(sizes):
+        here = slice(end - size, end)
+        slope = wanted[here].clone()
+        slope[: len(carried)] += carried
+        gate, own = to_gates[here], to_own[here]
+        of_new = torch.mul(slope, by_new[here], out=gate[:, 2 * width :])
+        torch.mul(of_new, by_reset[here], out=gate[:, :width])
+        torch.mul(slope, by_keep[here], out=gate[:, width : 2 * width])
+        own[:, : 2 * width] = gate[:, : 2 * width]
+        torch.mul(of_new, reset[here], out=own[:, 2 * width :])
+        carried = torch.addmm(slope * keep[here], own, weight)
+        end -= size
+    return to_gates, to_own
