@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionSettings:
+    """What the settings of a model say of its regions; those of each model begin with these."""
+
+    region_dim: int  # width of the region vectors
+    dim: int  # and what they are mapped to
+    region_dropout: float = 0.0
+    standardise_regions: bool = False  # centre and scale the columns, fitted on training images
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.region_dropout < 1:
+            raise ValueError(f"region_dropout must be in [0, 1), got {self.region_dropout}")
 
 
 class RegionProjection(nn.Module):
@@ -53,6 +69,20 @@ class RegionProjection(nn.Module):
             # None, which the annotation forgets, means one norm for the whole matrix.
             linear = weight_norm(linear, dim=None)  # type: ignore[arg-type]
         self.linear = linear
+
+    @classmethod
+    def of(
+        cls, settings: RegionSettings, *, weight_normalised: bool = False, hidden: int = 0
+    ) -> Self:
+        """The map that a model's settings ask for."""
+        return cls(
+            settings.region_dim,
+            settings.dim,
+            weight_normalised=weight_normalised,
+            dropout=settings.region_dropout,
+            hidden=hidden,
+            standardised=settings.standardise_regions,
+        )
 
     def standardise(self, mean: Tensor, deviation: Tensor) -> None:
         """Fix what is taken from each column and what it is divided by: (region_dim,) each."""

@@ -42,7 +42,7 @@ from visavis.layers.attention import (
     side_of,
 )
 from visavis.layers.norm import l2norm
-from visavis.layers.regions import RegionProjection
+from visavis.layers.regions import RegionProjection, RegionSettings
 from visavis.layers.text import TextConfig, TextEncoder
 from visavis.types import Encoded, ImageBatch, Scores, SentenceBatch
 
@@ -50,18 +50,15 @@ Focal = Literal["equal", "prob"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class BfanConfig:
+class BfanConfig(RegionSettings):
     """Settings of BFAN."""
 
-    region_dim: int  # width of the region vectors
     vocab_size: int
     dim: int = 1024  # joint space
     text: TextConfig = field(default_factory=TextConfig)
     focal: Focal = "equal"  # what the others count when a source is compared with them
     direction: Literal["both", "t2i", "i2t"] = "both"  # both: the paper; else its ablation
     lambda_softmax: float = 20.0  # of the attention, in both directions
-    region_dropout: float = 0.0
-    standardise_regions: bool = False  # centre and scale the columns, fitted on training images
     plain: bool = False  # score by the equations, slowly
 
 
@@ -71,12 +68,7 @@ class Bfan(nn.Module):
     def __init__(self, config: BfanConfig) -> None:
         super().__init__()
         self.config = config
-        self.project = RegionProjection(
-            config.region_dim,
-            config.dim,
-            dropout=config.region_dropout,
-            standardised=config.standardise_regions,
-        )
+        self.project = RegionProjection.of(config)
         self.text = TextEncoder(config.text, vocab_size=config.vocab_size, dim=config.dim)
 
     def encode_images(self, images: ImageBatch) -> Encoded:

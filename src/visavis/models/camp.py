@@ -28,16 +28,15 @@ from visavis.layers.message_passing import Messages, Passing, PassingConfig, Poo
 from visavis.layers.messages import Items, affinities, turned
 from visavis.layers.norm import l2norm
 from visavis.layers.products import at_least_float32
-from visavis.layers.regions import RegionProjection
+from visavis.layers.regions import RegionProjection, RegionSettings
 from visavis.layers.text import TextConfig, TextEncoder
 from visavis.types import Encoded, ImageBatch, Scores, SentenceBatch
 
 
 @dataclass(frozen=True, kw_only=True)
-class CampConfig:
+class CampConfig(RegionSettings):
     """Settings of CAMP."""
 
-    region_dim: int  # width of the region vectors
     vocab_size: int
     dim: int = 1024  # d, of regions and words
     text: TextConfig = field(default_factory=TextConfig)
@@ -52,20 +51,17 @@ class CampConfig:
     heads: int = 4  # code_v1, code_new: of that pooling
     match: Literal["mlp", "cosine"] = "mlp"  # of the two vectors (eq. 13)
     padded_to: int = 0  # pooling mean: sentences count padding up to so many words
-    region_dropout: float = 0.0
-    standardise_regions: bool = False  # centre and scale the columns, fitted on training images
     normalise: bool = False  # regions and words to length sqrt(dim), so that elements are about 1
     plain: bool = False  # score by building every pair, slowly
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("dim", "heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("affinity_dim", "padded_to"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        if not 0 <= self.region_dropout < 1:
-            raise ValueError(f"region_dropout must be in [0, 1), got {self.region_dropout}")
         if self.messages == "none" and (self.fuse or self.match != "cosine"):
             raise ValueError("messages: none needs fuse: false and match: cosine; set both")
         if self.padded_to and self.pooling != "mean":
@@ -79,12 +75,7 @@ class Camp(nn.Module):
         super().__init__()
         self.config = config
         dim = config.dim
-        self.project = RegionProjection(
-            config.region_dim,
-            dim,
-            dropout=config.region_dropout,
-            standardised=config.standardise_regions,
-        )
+        self.project = RegionProjection.of(config)
         self.text = TextEncoder(config.text, vocab_size=config.vocab_size, dim=dim)
         self.regions = Passing(dim, self._passing(padded_to=0))
         self.words = Passing(dim, self._passing(padded_to=config.padded_to))

@@ -39,7 +39,7 @@ from visavis.layers.phrase_attention import (
 from visavis.layers.phrase_cnn import PhraseCnn
 from visavis.layers.pooling import masked_mean
 from visavis.layers.products import inner_products
-from visavis.layers.regions import RegionProjection
+from visavis.layers.regions import RegionProjection, RegionSettings
 from visavis.layers.text import TextConfig, TextEncoder
 from visavis.layers.transformer import DecoderUnit, TransformerUnit, UnitConfig
 from visavis.types import Encoded, ImageBatch, Scores, SentenceBatch
@@ -49,10 +49,9 @@ Aggregation = Literal["local", "global"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DcpaConfig:
+class DcpaConfig(RegionSettings):
     """Settings of DCPA."""
 
-    region_dim: int  # width of the region vectors
     vocab_size: int
     dim: int = 256  # of regions, words and phrases
     text: TextConfig = field(default_factory=TextConfig)
@@ -70,11 +69,10 @@ class DcpaConfig:
     layer_norm: bool = True  # of eq. 9, before the l2 norm of the paper's text
     attention_bias: bool = False  # of queries, keys, values and W^O; eq. 1 and 4 have none
     dropout: float = 0.1
-    region_dropout: float = 0.0
-    standardise_regions: bool = False  # centre and scale the columns, fitted on training images
     plain: bool = False  # run the whole decoder for every pair, slowly
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.top_k < 1 or self.filters < 1:
             got = f"got {self.top_k} and {self.filters}"
             raise ValueError(f"top_k and filters must be at least 1, {got}")
@@ -121,9 +119,7 @@ class Dcpa(nn.Module):
     def __init__(self, config: DcpaConfig) -> None:
         super().__init__()
         self.config = config
-        standardised, dropout = config.standardise_regions, config.region_dropout
-        sizes = config.region_dim, config.dim
-        self.project = RegionProjection(*sizes, dropout=dropout, standardised=standardised)
+        self.project = RegionProjection.of(config)
         self.text = TextEncoder(
             config.text, vocab_size=config.vocab_size, dim=config.dim, mapped=False
         )

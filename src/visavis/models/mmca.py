@@ -23,17 +23,16 @@ from visavis.layers.norm import l2norm
 from visavis.layers.phrase_cnn import WINDOWS, PhraseCnn
 from visavis.layers.pooling import masked_mean
 from visavis.layers.products import inner_products
-from visavis.layers.regions import RegionProjection
+from visavis.layers.regions import RegionProjection, RegionSettings
 from visavis.layers.text import TextConfig, TextEncoder
 from visavis.layers.transformer import TransformerUnit, UnitConfig
 from visavis.types import Encoded, ImageBatch, Scores, SentenceBatch
 
 
 @dataclass(frozen=True, kw_only=True)
-class MmcaConfig:
+class MmcaConfig(RegionSettings):
     """Settings of MMCA."""
 
-    region_dim: int  # width of the region vectors
     vocab_size: int
     dim: int = 256  # d, of regions, words in the joint unit, and all four vectors
     text: TextConfig = field(default_factory=TextConfig)  # the paper: frozen, BERT
@@ -45,12 +44,11 @@ class MmcaConfig:
     attention_bias: bool = False  # of queries, keys, values and output; eq. 1-3 have none
     share_cnn: bool = False  # one phrase CNN for c0 and c1; else one each
     layer_norm: bool = False  # before the l2 norm of eq. 7, as the equation; not as the text
-    region_dropout: float = 0.0
-    standardise_regions: bool = False  # centre and scale the columns, fitted on training images
     normalise: bool = False  # regions and words to length 1 before the units
     plain: bool = False  # score by stacking every pair, slowly
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("dim", "heads", "filters"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -59,9 +57,8 @@ class MmcaConfig:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.dim % self.heads:
             raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}; change one")
-        for name in ("dropout", "region_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         width = self.text.state_dim if self.text.encoder == "frozen" else self.dim
         if self.share_cnn and width != self.dim:
             raise ValueError(
@@ -77,12 +74,7 @@ class Mmca(nn.Module):
         super().__init__()
         self.config = config
         dim = config.dim
-        self.project = RegionProjection(
-            config.region_dim,
-            dim,
-            dropout=config.region_dropout,
-            standardised=config.standardise_regions,
-        )
+        self.project = RegionProjection.of(config)
         self.text = TextEncoder(config.text, vocab_size=config.vocab_size, dim=dim, mapped=False)
         width = self.text.width
         self.map_words = nn.Linear(width, dim) if width != dim else nn.Identity()

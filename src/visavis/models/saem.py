@@ -22,7 +22,7 @@ from visavis.layers.norm import l2norm
 from visavis.layers.phrase_cnn import PhraseCnn, Positions
 from visavis.layers.pooling import masked_mean
 from visavis.layers.products import inner_products
-from visavis.layers.regions import RegionProjection
+from visavis.layers.regions import RegionProjection, RegionSettings
 from visavis.layers.text import TextConfig, TextEncoder
 from visavis.layers.transformer import Activation, TransformerUnit, UnitConfig
 from visavis.losses.angular import angular
@@ -33,10 +33,9 @@ PUBLISHED_WIDTH = 32  # the code cuts or pads each sentence to so many tokens
 
 
 @dataclass(frozen=True, kw_only=True)
-class SaemConfig:
+class SaemConfig(RegionSettings):
     """Settings of SAEM."""
 
-    region_dim: int  # width of the region vectors
     vocab_size: int
     dim: int = 256  # joint space
     text: TextConfig = field(default_factory=TextConfig)
@@ -51,10 +50,9 @@ class SaemConfig:
     angular_decay_epochs: int = 5  # ... after each so many epochs
     angular_epochs: int = 20  # the last epoch, counted from 0, with an angular loss
     weight_penalty: float = 0.01  # times the norms of the image branch's weight matrices
-    region_dropout: float = 0.0
-    standardise_regions: bool = False  # centre and scale the columns, fitted on training images
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.unit.heads < 1 or self.dim % self.heads:
             raise ValueError(
                 f"dim must be a multiple of heads, got dim {self.dim} and heads {self.heads}"
@@ -90,12 +88,7 @@ class Saem(nn.Module):
     def __init__(self, config: SaemConfig) -> None:
         super().__init__()
         self.config = config
-        self.project = RegionProjection(
-            config.region_dim,
-            config.dim,
-            dropout=config.region_dropout,
-            standardised=config.standardise_regions,
-        )
+        self.project = RegionProjection.of(config)
         self.unit = TransformerUnit(config.dim, config.unit)
         self.text = TextEncoder(
             config.text, vocab_size=config.vocab_size, dim=config.dim, mapped=False

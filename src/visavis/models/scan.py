@@ -33,16 +33,15 @@ from visavis.layers.attention import (
     side_of,
 )
 from visavis.layers.norm import l2norm
-from visavis.layers.regions import RegionProjection
+from visavis.layers.regions import RegionProjection, RegionSettings
 from visavis.layers.text import TextConfig, TextEncoder
 from visavis.types import Encoded, ImageBatch, Scores, SentenceBatch
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScanConfig:
+class ScanConfig(RegionSettings):
     """Settings of SCAN."""
 
-    region_dim: int  # width of the region vectors
     vocab_size: int
     dim: int = 1024  # joint space
     text: TextConfig = field(default_factory=TextConfig)
@@ -51,8 +50,6 @@ class ScanConfig:
     lambda_lse: float = 6.0  # of LogSumExp; published: 6 for t2i, 5 or 20 for i2t
     aggregation: Aggregation = "LogSumExp"
     feature_norm: FeatureNorm = "clipped_l2norm"
-    region_dropout: float = 0.0
-    standardise_regions: bool = False  # centre and scale the columns, fitted on training images
     weight_normalised: bool = False
     normalise_images: bool = True
     normalise_sentences: bool = True
@@ -65,13 +62,7 @@ class Scan(nn.Module):
     def __init__(self, config: ScanConfig) -> None:
         super().__init__()
         self.config = config
-        self.project = RegionProjection(
-            config.region_dim,
-            config.dim,
-            weight_normalised=config.weight_normalised,
-            dropout=config.region_dropout,
-            standardised=config.standardise_regions,
-        )
+        self.project = RegionProjection.of(config, weight_normalised=config.weight_normalised)
         self.text = TextEncoder(config.text, vocab_size=config.vocab_size, dim=config.dim)
 
     def encode_images(self, images: ImageBatch) -> Encoded:

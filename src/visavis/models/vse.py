@@ -23,30 +23,28 @@ from visavis.layers.gru import last_word
 from visavis.layers.norm import l2norm
 from visavis.layers.pooling import Pooling, pool
 from visavis.layers.products import inner_products
-from visavis.layers.regions import RegionProjection
+from visavis.layers.regions import RegionProjection, RegionSettings
 from visavis.layers.text import TextConfig, TextEncoder
 from visavis.types import Encoded, ImageBatch, Scores, SentenceBatch
 
 
 @dataclass(frozen=True, kw_only=True)
-class VseConfig:
+class VseConfig(RegionSettings):
     """Settings of VSE++."""
 
-    region_dim: int  # width of the region vectors
     vocab_size: int
     dim: int = 1024  # joint space
     text: TextConfig = field(default_factory=lambda: TextConfig(bidirectional=False))
     image_pooling: Pooling = "mean"
     sentence_pooling: Literal["last", "mean", "max"] = "last"  # the paper: state at the last word
     measure: Literal["cosine", "order"] = "cosine"  # order: Vendrov et al. 2016, eq. 1
-    region_dropout: float = 0.0
-    standardise_regions: bool = False  # centre and scale the columns, fitted on training images
     region_hidden: int = 0  # units of a perceptron beside the linear map; the paper has none
     region_groups: tuple[int, ...] = ()  # sizes of groups, each with its own projection
     normalise_images: bool = True
     absolute: bool = False  # of both vectors, for order embeddings
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.region_groups and self.image_pooling != "mean":
             raise ValueError("region_groups are pooled by their mean; set image_pooling to mean")
 
@@ -58,13 +56,7 @@ class Vse(nn.Module):
         super().__init__()
         self.config = config
         self.project = nn.ModuleList(
-            RegionProjection(
-                config.region_dim,
-                config.dim,
-                dropout=config.region_dropout,
-                standardised=config.standardise_regions,
-                hidden=config.region_hidden,
-            )
+            RegionProjection.of(config, hidden=config.region_hidden)
             for _ in config.region_groups or (0,)
         )
         self.text = TextEncoder(config.text, vocab_size=config.vocab_size, dim=config.dim)

@@ -27,16 +27,15 @@ from visavis.layers.gru import last_word
 from visavis.layers.norm import l2norm
 from visavis.layers.pooling import pool
 from visavis.layers.products import inner_products
-from visavis.layers.regions import RegionProjection
+from visavis.layers.regions import RegionProjection, RegionSettings
 from visavis.layers.text import TextConfig, TextEncoder
 from visavis.types import Encoded, ImageBatch, Scores, SentenceBatch, TrainingStep
 
 
 @dataclass(frozen=True, kw_only=True)
-class VsrnConfig:
+class VsrnConfig(RegionSettings):
     """Settings of VSRN."""
 
-    region_dim: int  # width of the region vectors
     vocab_size: int
     dim: int = 2048  # of regions, memory and joint space
     text: TextConfig = field(default_factory=lambda: TextConfig(bidirectional=False))
@@ -44,8 +43,6 @@ class VsrnConfig:
     layers: int = 4  # of region relationship reasoning
     normalise_regions: bool = True  # after the first map: published for COCO, not for Flickr30K
     batch_norm: bool = False  # of image vectors: published for Flickr30K, not for COCO
-    region_dropout: float = 0.0
-    standardise_regions: bool = False  # centre and scale the columns, fitted on training images
     caption: CaptionConfig = field(default_factory=CaptionConfig)
     legacy: bool = False  # lengths over the regions, and padding is learned after each end mark
 
@@ -56,12 +53,7 @@ class Vsrn(nn.Module):
     def __init__(self, config: VsrnConfig) -> None:
         super().__init__()
         self.config = config
-        self.project = RegionProjection(
-            config.region_dim,
-            config.dim,
-            dropout=config.region_dropout,
-            standardised=config.standardise_regions,
-        )
+        self.project = RegionProjection.of(config)
         self.relations = nn.ModuleList(RegionRelations(config.dim) for _ in range(config.layers))
         self.memory = nn.GRU(config.dim, config.dim, batch_first=True)
         self.image_norm = nn.BatchNorm1d(config.dim) if config.batch_norm else nn.Identity()
