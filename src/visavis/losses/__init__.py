@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor
 
@@ -17,6 +18,7 @@ Loss = Callable[[Scores, Tensor, float], Tensor]
 LOSSES = {
     "sum_hinge": "visavis.losses.hinge:sum_hinge",
     "hardest_hinge": "visavis.losses.hinge:hardest_hinge",
+    "contrastive": "visavis.losses.contrastive:contrastive",
     "sum_hinge_probability": "visavis.losses.bce:sum_hinge_probability",
     "hardest_hinge_probability": "visavis.losses.bce:hardest_hinge_probability",
     "hardest_bce": "visavis.losses.bce:hardest_bce",
@@ -24,10 +26,15 @@ LOSSES = {
     "hardest_bce_clamped": "visavis.losses.bce:hardest_bce_clamped",
     "bce_clamped": "visavis.losses.bce:bce_clamped",
 }
+SMOOTH = frozenset({"contrastive"})  # those with a temperature
 
 
-def loss_function(name: str) -> Loss:
+def loss_function(name: str, temperature: float = 0.05) -> Loss:
     """A loss by name.
+
+    Args:
+        name: a key of `LOSSES`.
+        temperature: of those in `SMOOTH`; others have none.
 
     Raises:
         RecipeError: no loss of that name.
@@ -36,4 +43,4 @@ def loss_function(name: str) -> Loss:
         raise RecipeError(f"objective.loss: no loss {name!r}; {nearest(name, LOSSES)}")
     module, _, attribute = LOSSES[name].partition(":")
     found: Loss = getattr(importlib.import_module(module), attribute)
-    return found
+    return partial(found, temperature=temperature) if name in SMOOTH else found

@@ -14,6 +14,7 @@ class ObjectiveConfig:
 
     loss: str = "hardest_hinge"  # a name in visavis.losses
     margin: float = 0.2
+    temperature: float = 0.05  # contrastive
     warmup_epochs: int = 0  # epochs of `sum_hinge` first: hardest negatives alone can collapse
     positives: Literal["ground_truth", "diagonal"] = "ground_truth"
     # diagonal: two sentences of one image are negatives of each other, as in the published code
@@ -23,6 +24,8 @@ class ObjectiveConfig:
 
     def __post_init__(self) -> None:
         _at_least(0, self, "margin", "warmup_epochs")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {self.temperature}")
         if self.active_only and (self.recompute or self.offline.used):
             raise ValueError("active_only goes neither with recompute nor with mined negatives")
         if self.offline.adaptive and self.loss not in ("sum_hinge", "hardest_hinge"):
@@ -31,6 +34,8 @@ class ObjectiveConfig:
     @property
     def level(self) -> float:
         """The ranking loss of a pair when all scores are equal; 0 when it cannot be told."""
+        if not self.loss.startswith("hardest_hinge"):
+            return 0.0
         return 2 * self.margin * (self.offline.beta if self.offline.adaptive else 1.0)
 
 

@@ -55,7 +55,7 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         self.config = config
-        self.loss = loss_function(config.loss)
+        self.loss = loss_function(config.loss, config.temperature)
         self.warmup = loss_function("sum_hinge")
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002  (torch's own signature)
