@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tests.tiny import images, sentences, tiny_model
 from visavis.errors import RecipeError
+from visavis.losses.contrastive import contrastive
 from visavis.losses.hinge import hardest_hinge, sum_hinge
 from visavis.training.config import ObjectiveConfig
 from visavis.training.objective import Batch, CollapseWatch, Objective
@@ -77,6 +78,13 @@ def test_warm_up_epochs_sum_all_negatives_and_later_ones_take_the_hardest(varian
     hardest = hardest_hinge(scores, pairs.positives, 0.3)
     torch.testing.assert_close(ranking(model, config, pairs, 2), hardest)
     assert not torch.isclose(ranking(model, config, pairs, 1), hardest)
+
+
+def test_a_recipe_names_the_loss_of_the_warm_up() -> None:
+    model, pairs = tiny_model("vse"), batch()
+    config = ObjectiveConfig(warmup_epochs=1, warmup="contrastive", temperature=0.1)
+    expected = contrastive(scores_of(model, pairs), pairs.positives, 0.2, 0.1)
+    torch.testing.assert_close(ranking(model, config, pairs, 0), expected)
 
 
 def test_without_warm_up_the_first_epoch_takes_the_hardest() -> None:

@@ -133,6 +133,10 @@ def test_what_a_recipe_leaves_out_has_a_default() -> None:
             "stages[0].objective.loss: no loss 'sum_hing'; did you mean 'sum_hinge'?",
         ),
         (
+            {"objective": {"warmup": "contrast"}},
+            "objective.warmup: no loss 'contrast'; did you mean 'contrastive'?",
+        ),
+        (
             {"stages": [{"name": "a", "model": {"dimm": 3}}]},
             "stages[0].model.dimm: unknown key; did you mean 'dim'?",
         ),

@@ -29,18 +29,19 @@ LOSSES = {
 SMOOTH = frozenset({"contrastive"})  # those with a temperature
 
 
-def loss_function(name: str, temperature: float = 0.05) -> Loss:
+def loss_function(name: str, temperature: float = 0.05, *, key: str = "objective.loss") -> Loss:
     """A loss by name.
 
     Args:
         name: a key of `LOSSES`.
         temperature: of those in `SMOOTH`; others have none.
+        key: where the name stands, for the error.
 
     Raises:
         RecipeError: no loss of that name.
     """
     if name not in LOSSES:
-        raise RecipeError(f"objective.loss: no loss {name!r}; {nearest(name, LOSSES)}")
+        raise RecipeError(f"{key}: no loss {name!r}; {nearest(name, LOSSES)}")
     module, _, attribute = LOSSES[name].partition(":")
     found: Loss = getattr(importlib.import_module(module), attribute)
     return partial(found, temperature=temperature) if name in SMOOTH else found

@@ -201,6 +201,7 @@ def _check(recipe: Recipe, place: str = "") -> None:
     """What the tables of losses and models say of a recipe, or of one of its stages."""
     try:
         loss_function(recipe.objective.loss)
+        loss_function(recipe.objective.warmup, key="objective.warmup")
     except RecipeError as error:
         raise RecipeError(f"{place}{error}") from error
     recipe.model_config(region_dim=1, vocab_size=4, place=f"{place}model")

@@ -15,7 +15,8 @@ class ObjectiveConfig:
     loss: str = "hardest_hinge"  # a name in visavis.losses
     margin: float = 0.2
     temperature: float = 0.05  # contrastive
-    warmup_epochs: int = 0  # epochs of `sum_hinge` first: hardest negatives alone can collapse
+    warmup_epochs: int = 0  # of `warmup` first: hardest negatives alone can collapse
+    warmup: str = "sum_hinge"  # a name in visavis.losses
     positives: Literal["ground_truth", "diagonal"] = "ground_truth"
     # diagonal: two sentences of one image are negatives of each other, as in the published code
     recompute: bool = False  # score blocks again in the backward pass instead of keeping them

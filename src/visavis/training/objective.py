@@ -56,7 +56,7 @@ class Objective(nn.Module):
         self.model = model
         self.config = config
         self.loss = loss_function(config.loss, config.temperature)
-        self.warmup = loss_function("sum_hinge")
+        self.warmup = loss_function(config.warmup, config.temperature, key="objective.warmup")
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002  (torch's own signature)
         """As ever, but what is wholly frozen stays in evaluation mode."""
