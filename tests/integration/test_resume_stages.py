@@ -54,7 +54,7 @@ def train(folder: Path) -> None:
 
 def weights_read(number: int) -> Callable[[], None]:
     """Die where the best model of a stage has been read for the next one."""
-    return at_call(pretrained, "_load_weights", number, after=True)
+    return at_call(pretrained, "load_weights", number, after=True)
 
 
 # The first stage has 12 batches, the second 12, the third 12.

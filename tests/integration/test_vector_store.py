@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +14,26 @@ import numpy as np
 import pytest
 
 from tests.search_tools import draw, model_folder, some_rows
+from visavis.data.features import FeatureIdentity
 from visavis.errors import IndexError_
 from visavis.search.index import FolderSource, Index
 from visavis.search.lance_place import LancePlace
+from visavis.search.manifest import Generation, Manifest, ModelPlace
 from visavis.search.memory import MemoryStore
+from visavis.search.opening import read_manifest, update
 from visavis.search.place import MemoryPlace, Place, Sentences
 from visavis.search.rows import Rows, specs_of
 from visavis.search.store import VectorStore
 from visavis.search.where import parse
 
 SPECS = specs_of(some_rows(1).arrays)
+GENERATION = Generation(
+    model=ModelPlace(source="here", name="scan", digest="0"),
+    companions={},
+    spaces={},
+    features=FeatureIdentity(extractor="precomputed", digest="0"),
+    arrays=SPECS,
+)
 
 
 @pytest.fixture(scope="session")
@@ -245,6 +258,44 @@ def test_the_manifest_is_replaced_and_its_stamp_changes(place: Place) -> None:
     place.write({"format": 1, "more": "été"})
     assert place.read() == {"format": 1, "more": "été"}
     assert place.stamp() != stamp
+
+
+def test_a_manifest_that_another_writer_has_replaced_is_not_overwritten(place: Place) -> None:
+    assert place.write({"format": 1}, place.stamp())
+    stamp = place.stamp()
+    assert place.write({"format": 1, "by": "another"}, stamp)
+    assert not place.write({"format": 1, "by": "me"}, stamp)
+    assert place.read() == {"format": 1, "by": "another"}
+    assert not place.write({"format": 1, "by": "me"}, "")  # both found none when they looked
+
+
+WRITER = """
+import sys
+from visavis.search.lance_place import LancePlace
+from visavis.search.manifest import Generation, Manifest, ModelPlace
+from visavis.search.manifest import Manifest, RootPlace
+from visavis.search.opening import update
+from dataclasses import replace
+
+place, name = LancePlace(sys.argv[1]), sys.argv[2]
+for number in range(6):
+    root = RootPlace(path=f"/{name}/{number}")
+    update(place, lambda now: replace(now, roots={**now.roots, f"{name}{number}": root}))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_that_change_a_manifest_at_once_both_have_their_way(bucket: str) -> None:
+    place = LancePlace(bucket)
+    update(place, lambda now: now or Manifest(generations={"1": GENERATION}))
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, bucket, name], env=os.environ)
+        for name in ("left", "right")
+    ]
+    assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
+    manifest = read_manifest(place)
+    assert manifest is not None
+    assert set(manifest.roots) == {f"{n}{i}" for n in ("left", "right") for i in range(6)}
 
 
 def test_many_small_writes_are_few_fragments_after_compacting(tmp_path: Path) -> None:

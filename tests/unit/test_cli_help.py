@@ -12,7 +12,7 @@ from visavis import __version__
 
 HEAVY = ("torch", "transformers", "skimage", "scipy", "numpy", "accelerate", "PIL", "onnxruntime")
 VERBS = (
-    "train", "evaluate", "search", "caption", "explain", "extract", "mine", "convert",
+    "train", "evaluate", "search", "caption", "explain", "extract", "mine", "distill", "convert",
     "data", "demo", "serve", "doctor",
 )  # fmt: skip
 SCRIPT = """

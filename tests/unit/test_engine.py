@@ -11,18 +11,20 @@ import pytest
 import torch
 
 from tests.pages import ROOT
+from tests.tiny import images, sentences, tiny_model
 from tests.tiny_corpus import tiny_material, tiny_recipe
 from visavis.data.corpus import Corpus
 from visavis.evaluation.saved import as_json, load, save
+from visavis.kernels.choose import using, usual_kernel
 from visavis.metrics.ranks import ranks
 from visavis.models.pretrained import Pretrained
 from visavis.recipes import engine as engine_module
 from visavis.recipes.assemble import Material, assemble
-from visavis.recipes.engine import Engine, meter_of, ranker_of, scorer_of
+from visavis.recipes.engine import Engine, ranker_of, scorer_of
 from visavis.recipes.measure import measure
 from visavis.recipes.variants import Variants, Work, measure_variants
-from visavis.scoring.matrix import Block
-from visavis.scoring.meter import total
+from visavis.scoring.matrix import Block, score_matrix
+from visavis.scoring.meter import Meter, total
 
 MATERIAL = tiny_material()
 TEST = Material(MATERIAL.corpus.split("train"), MATERIAL.features)
@@ -46,7 +48,7 @@ def test_ranks_without_a_matrix_are_those_of_the_matrix(
     expected = ranks(scorer_of(pretrained, TEST.features)(corpus), corpus.pairs)
     told: list[int] = []
     engine = Engine(block=Block(rows=5), advance=told.append)
-    meter = meter_of(pretrained, engine)
+    meter = Meter(engine.block)
     found = ranker_of(pretrained, TEST.features, engine=engine, meter=meter)(corpus)
     assert np.array_equal(found.i2t, expected.i2t)
     assert np.array_equal(found.t2i, expected.t2i)
@@ -111,6 +113,7 @@ def test_results_say_how_they_were_scored(pretrained: Pretrained, tmp_path: Path
     }
     assert values["pairs"] == len(TEST.corpus.image_ids) * len(TEST.corpus.sentence_ids)
     assert values["precision"] == "fp32"
+    assert values["kernel"] == usual_kernel()
     save(found, tmp_path / "results.json")
     assert load(tmp_path / "results.json").scoring == found.scoring
 
@@ -143,6 +146,19 @@ def test_results_of_before_can_be_read() -> None:
     old = [load(path) for path in files]
     assert any(each.scoring is None for each in old)
     assert all(each.metrics["rsum"] > 0 for each in old)
+
+
+def test_results_name_the_forms_of_attention_that_ran() -> None:
+    model: Any = tiny_model("bfan-plain")
+    model.config = replace(model.config, plain=False)
+    left, right = model.encode_images(images()), model.encode_sentences(sentences())
+    meters = [Meter(), Meter()]
+    for meter, name in zip(meters, ("eager", "auto"), strict=True):
+        with using(name), meter.scoring(1):
+            score_matrix(model, left, right)
+    parts = [total(each) for each in (meters[:1], meters, [Meter()])]
+    names = [set(part.kernel.split(", ")) for part in parts if part is not None]
+    assert names == [{"eager"}, {"eager", usual_kernel()}, {"none"}]
 
 
 def test_nothing_took_no_time() -> None:

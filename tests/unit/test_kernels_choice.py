@@ -25,6 +25,7 @@ from visavis.kernels.choose import (
     attended_scores,
     kernel_for,
     kernel_name,
+    noting,
     report,
     using,
     usual_kernel,
@@ -88,7 +89,10 @@ def test_the_innermost_wish_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_unknown_name_is_an_error_that_names_the_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RecipeError, match="no kernel 'fast'; known are auto, eager"), using("fast"):
+    with (
+        pytest.raises(RecipeError, match="no kernel 'fast'; known are auto, eager, triton"),
+        using("fast"),
+    ):
         pass
     monkeypatch.setenv(VARIABLE, "fast")
     with pytest.raises(RecipeError, match=VARIABLE):
@@ -271,3 +275,12 @@ def test_blocks_are_larger_where_no_affinities_are_kept(variant: str) -> None:
 
 def test_other_normalisations_are_eager() -> None:
     assert kernel_for(AttendSpec(smooth=9.0, norm="softmax")) == "eager"
+
+
+def test_what_ran_is_noted() -> None:
+    with noting() as outer, using("eager"):
+        is_eager(request())
+        with noting() as inner, using("native"):
+            is_eager(request(torch.float64))
+    is_eager(request())
+    assert outer == inner == {"eager"}

@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from tests.tiny import VARIANTS, images, sentences, tiny_model
-from visavis.kernels.choose import EAGER, usual_kernel
+from visavis.kernels.choose import EAGER, using, usual_kernel
 from visavis.scoring.matrix import Block, score_matrix, score_pairs
 from visavis.scoring.precision import at_precision, changed_share, rank_changes
 from visavis.types import Scores
 
 HALF = Block(precision="bf16")
 EXACT = ("vse", "vsrn", "saem")  # the score is one inner product, which stays float32
+LARGEST_OF_BFAN = 0.05  # one source more or less at the threshold
 LARGEST = 0.02  # of all variants but BFAN's, times the largest score; docs/scoring.md says so
 
 
@@ -35,16 +36,19 @@ def test_scores_in_bfloat16_are_float32_and_close(variant: str) -> None:
     torch.testing.assert_close(pairs.i2t, exact.i2t.diagonal(), atol=max(limit, 1e-5), rtol=0)
 
 
-@pytest.mark.parametrize("variant", ["bfan-equal", "bfan-prob", "bfan-t2i", "bfan-i2t"])
-def test_scores_of_bfan_are_close_where_a_kernel_keeps_its_threshold(variant: str) -> None:
-    if usual_kernel() == EAGER:
-        pytest.skip("no kernel here: ordinary PyTorch rounds what the threshold is compared with")
+@pytest.mark.parametrize("kernel", ["native", EAGER])
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if "bfan" in name])
+def test_scores_of_bfan_are_close_too(variant: str, kernel: str) -> None:
+    if kernel != EAGER and usual_kernel() != kernel:
+        pytest.skip("no native kernel here")
     model: Any = tiny_model(variant)
-    with torch.inference_mode():
+    with torch.inference_mode(), using(kernel):
         left, right = model.encode_images(images()), model.encode_sentences(sentences())
-    exact, found = (score_matrix(model, left, right, block=block) for block in (Block(), HALF))
+        exact, found = (score_matrix(model, left, right, block=block) for block in (Block(), HALF))
+        pairs = score_pairs(model, left, right.select(slice(0, len(left))), block=HALF)
     assert found.i2t.dtype == torch.float32
-    torch.testing.assert_close(found.i2t, exact.i2t, atol=0.05, rtol=0)
+    torch.testing.assert_close(found.i2t, exact.i2t, atol=LARGEST_OF_BFAN, rtol=0)
+    torch.testing.assert_close(pairs.i2t, exact.i2t.diagonal(), atol=LARGEST_OF_BFAN, rtol=0)
 
 
 def test_outside_of_scoring_nothing_is_rounded() -> None:

@@ -22,7 +22,7 @@ from visavis.data.features import FeatureIdentity
 from visavis.data.tokenizer import WordTokenizer
 from visavis.data.vocabulary import Vocabulary
 from visavis.errors import CheckpointError, StorageError
-from visavis.models.pretrained import Pretrained, _save_weights, card
+from visavis.models.pretrained import Pretrained, card, save_weights
 
 VOCABULARY = Vocabulary.build([" ".join(f"w{i}" for i in range(16))], threshold=1)
 IDENTITY = FeatureIdentity(extractor="classic", options={"regions": 12}, digest="abc")
@@ -125,7 +125,7 @@ def test_the_system_error_of_the_weights_writer_is_kept(monkeypatch: pytest.Monk
 
     monkeypatch.setattr("visavis.models.pretrained.save_file", full)
     with pytest.raises(OSError, match="No space left") as caught:
-        _save_weights(tiny_model("vse"), Path("anywhere"))
+        save_weights(tiny_model("vse"), Path("anywhere"))
     assert caught.value.errno == errno.ENOSPC
 
 

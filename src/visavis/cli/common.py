@@ -14,6 +14,8 @@ import typer
 from visavis.errors import DataError
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from visavis.models.pretrained import Pretrained
 
 Data = Annotated[
@@ -121,3 +123,23 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(console=Console(stderr=True), disable=not shown, transient=True) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def steps_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """As `progress_bar`, told also what is done: a new bar for each."""
+    import sys
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    tasks: dict[str, TaskID] = {}
+    shown = sys.stderr.isatty()
+    with Progress(console=Console(stderr=True), disable=not shown, transient=True) as bar:
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield tell

@@ -13,6 +13,7 @@ from visavis.cli import (
     convert,
     data,
     demo,
+    distill,
     doctor,
     evaluate,
     explain,
@@ -67,6 +68,7 @@ app.command("search")(search.search)
 app.command("caption")(search.caption)
 app.add_typer(explain.app, name="explain")
 app.command("mine")(mine.mine)
+app.command("distill")(distill.distill)
 app.command("extract")(extract.extract)
 app.command("convert")(convert.convert)
 app.add_typer(data.app, name="data")

@@ -7,7 +7,7 @@ is ordinary PyTorch, with one line in the log.
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import logging
 import os
 from collections.abc import Iterator
@@ -35,6 +35,7 @@ KERNELS = {
 USUAL = AttendSpec(smooth=9.0)
 
 _asked: ContextVar[str | None] = ContextVar("visavis_kernel", default=None)
+_notes: ContextVar[tuple[set[str], ...]] = ContextVar("visavis_kernels_that_ran", default=())
 _log = logging.getLogger(__name__)
 
 
@@ -45,14 +46,14 @@ def attended_scores(attention: Attention, eager: Eager) -> Tensor:
         attention: what is asked for.
         eager: the same in ordinary PyTorch, for where no kernel takes it.
     """
-    kernel = _kernel_for(attention)
-    return eager() if kernel is None else kernel.attended_scores(attention)
+    name = _noted(attention)
+    return eager() if name == EAGER else _module(name).attended_scores(attention)
 
 
 def attended_pairs(attention: Attention, eager: Eager) -> Tensor:
     """Row p of one side with row p of the other: (P,). Arguments as for `attended_scores`."""
-    kernel = _kernel_for(attention)
-    return eager() if kernel is None else kernel.attended_pairs(attention)
+    name = _noted(attention)
+    return eager() if name == EAGER else _module(name).attended_pairs(attention)
 
 
 @contextmanager
@@ -67,6 +68,23 @@ def using(name: str) -> Iterator[None]:
         yield
     finally:
         _asked.reset(token)
+
+
+@contextmanager
+def noting() -> Iterator[set[str]]:
+    """Names of the forms that compute what is asked for in the block, as they come.
+
+    >>> with noting() as ran:
+    ...     pass
+    >>> ran
+    set()
+    """
+    ran: set[str] = set()
+    token = _notes.set((*_notes.get(), ran))
+    try:
+        yield ran
+    finally:
+        _notes.reset(token)
 
 
 def asked_for() -> str:
@@ -120,9 +138,11 @@ def report(device: str = "cpu") -> dict[str, str]:
     return found
 
 
-def _kernel_for(attention: Attention) -> Kernel | None:
+def _noted(attention: Attention) -> str:
     name = kernel_name(attention)
-    return None if name == EAGER else _module(name)
+    for ran in _notes.get():
+        ran.add(name)
+    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +153,6 @@ class _Obstacle:
 
 def _obstacle(name: str, attention: Attention) -> _Obstacle | None:
     kernel = _module(name)
-    if kernel is None:
-        return _Obstacle("not part of this version")
     refusal = kernel.refusal(attention)
     if refusal:
         return _Obstacle(refusal)
@@ -143,9 +161,7 @@ def _obstacle(name: str, attention: Attention) -> _Obstacle | None:
 
 
 @cache
-def _module(name: str) -> Kernel | None:
-    if importlib.util.find_spec(KERNELS[name]) is None:
-        return None
+def _module(name: str) -> Kernel:
     return cast("Kernel", importlib.import_module(KERNELS[name]))
 
 
@@ -161,6 +177,7 @@ def _say_once(name: str, why_not: str) -> None:
     _log.warning("the %s kernel is not used: %s", name, why_not)
 
 
+@cache
 def _smallest(device: str, spec: AttendSpec) -> Attention:
     ones = torch.ones(1, 1, 1, device=device)
     side = Items(ones, ones[:, :, 0] > 0)

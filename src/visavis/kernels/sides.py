@@ -1,4 +1,4 @@
-"""Sides made ready for the native kernel: real vectors first, lengths, Gram matrices, norms."""
+"""Sides made ready for kernels: real vectors first, lengths, Gram matrices, norms."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def readied(side: Vectors, *, looks: bool, looked_at: bool) -> tuple[Tensors, Te
     lengths = side.mask.sum(dim=1)
     longest = int(lengths.max())
     vectors, gram = side.vectors, side.gram
-    in_front = torch.arange(side.mask.shape[1]) < lengths.unsqueeze(1)
+    in_front = torch.arange(side.mask.shape[1], device=lengths.device) < lengths.unsqueeze(1)
     if not torch.equal(in_front, side.mask):
         order = (~side.mask).long().argsort(dim=1, stable=True)  # real ones first
         vectors = vectors.gather(1, order.unsqueeze(2).expand_as(vectors))
@@ -50,7 +50,7 @@ def readied(side: Vectors, *, looks: bool, looked_at: bool) -> tuple[Tensors, Te
     vectors = vectors[:, :longest]
     if vectors.stride(2) != 1:
         vectors = vectors.contiguous()
-    with torch.autocast("cpu", enabled=False):  # products of bfloat16 numbers are for affinities
+    with torch.autocast(vectors.device.type, enabled=False):  # bfloat16 is for affinities alone
         norm = vectors.norm(dim=2) if looks else None
         if not looked_at:
             gram = None

@@ -104,7 +104,17 @@ def affinities(queries: Side, sources: Side) -> Tensor:
     """Inner product of every query with every source: (B, A, Q, S)."""
     (a, q, d), (b, s, _) = queries.vectors.shape, sources.vectors.shape
     flat = queries.vectors.reshape(a * q, d)
-    return torch.matmul(flat, sources.vectors.transpose(1, 2)).view(b, a, q, s)
+    return raised(torch.matmul(flat, sources.vectors.transpose(1, 2))).view(b, a, q, s)
+
+
+def raised(product: Tensor) -> Tensor:
+    """Affinities in float32 where autocast has multiplied in fewer bits.
+
+    What follows compares them with thresholds: of half the bits, attention that should be equal
+    differs, and a focus drops what it should keep.
+    """
+    fewer = product.dtype in (torch.bfloat16, torch.float16)
+    return product.float() if fewer and torch.is_autocast_enabled(product.device.type) else product
 
 
 def attended_cosine(
@@ -133,7 +143,7 @@ def attended_cosine_pairs(
     queries: Side, sources: Side, weigh: Callable[[Tensor, tuple[Tensor, Tensor]], Tensor]
 ) -> Tensor:
     """The same for item p of one side with item p of the other: (P, Q)."""
-    affinity = queries.vectors @ sources.vectors.transpose(1, 2)  # (P, Q, S)
+    affinity = raised(queries.vectors @ sources.vectors.transpose(1, 2))  # (P, Q, S)
     weights = weigh(affinity, (queries.mask[:, :, None], sources.mask[:, None, :]))
     square = (torch.bmm(weights, _gram(sources)) * weights).sum(dim=2)
     dot = (weights * affinity).sum(dim=2)
@@ -144,7 +154,7 @@ def attended_cosine_plain(
     queries: Side, sources: Side, weigh: Callable[[Tensor, tuple[Tensor, Tensor]], Tensor]
 ) -> Tensor:
     """`attended_cosine` by the equations, with the attended vectors: (B, A, Q)."""
-    affinity = torch.einsum("aqd,bsd->baqs", queries.vectors, sources.vectors)
+    affinity = raised(torch.einsum("aqd,bsd->baqs", queries.vectors, sources.vectors))
     weights = weigh(affinity, (queries.mask[None, :, :, None], sources.mask[:, None, None, :]))
     attended = torch.einsum("baqs,bsd->baqd", weights, sources.vectors)
     dot = (queries.vectors[None] * attended).sum(dim=3)

@@ -11,13 +11,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from visavis.layers.products import at_least_float32
+
 
 def affinity(left: Tensor, right: Tensor, *, aligned: bool) -> Tensor:
     """Inner products of tokens (N, L, D) and (M, W, D): (N, M, L, W), or (P, L, W) of aligned rows.
 
-    One matrix product for all pairs, whatever the widths.
+    One matrix product for all pairs, whatever the widths. Of one token each they are scores, which
+    keep all their bits under autocast too: of half the bits many would be equal.
     """
-    return torch.einsum("ple,pwe->plw" if aligned else "nle,mwe->nmlw", left, right)
+    equation = "ple,pwe->plw" if aligned else "nle,mwe->nmlw"
+    if left.shape[1] * right.shape[1] > 1:
+        return torch.einsum(equation, left, right)
+    with torch.autocast(left.device.type, enabled=False):
+        return torch.einsum(equation, at_least_float32(left), at_least_float32(right))
 
 
 class GuidedAttention(nn.Module):

@@ -43,5 +43,5 @@ def loss_function(name: str, temperature: float = 0.05, *, key: str = "objective
     if name not in LOSSES:
         raise RecipeError(f"{key}: no loss {name!r}; {nearest(name, LOSSES)}")
     module, _, attribute = LOSSES[name].partition(":")
-    found: Loss = getattr(importlib.import_module(module), attribute)
-    return partial(found, temperature=temperature) if name in SMOOTH else found
+    function: Callable[..., Tensor] = getattr(importlib.import_module(module), attribute)
+    return partial(function, temperature=temperature) if name in SMOOTH else function

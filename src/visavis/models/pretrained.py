@@ -48,7 +48,7 @@ class Pretrained:
         """
         with atomic_path(folder) as temporary:
             temporary.mkdir()
-            _save_weights(self.model, temporary / "model.safetensors")
+            save_weights(self.model, temporary / "model.safetensors")
             write_json(temporary / "config.json", self._config())
             self.tokenizer.save(temporary)
             (temporary / "README.md").write_text(card(self), encoding="utf-8")
@@ -103,7 +103,7 @@ class Pretrained:
         except (RecipeError, RuntimeError, ValueError, OverflowError) as error:
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(f"{folder / 'config.json'}: {reason}") from error
-        _load_weights(model, folder / "model.safetensors")
+        load_weights(model, folder / "model.safetensors")
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
         return cls(
             values["name"],
@@ -154,7 +154,8 @@ def _checked(path: Path) -> dict[str, Any]:
     return checked
 
 
-def _save_weights(model: nn.Module, path: Path) -> None:
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write weights; a full disk is the operating system's error."""
     weights = {key: value.contiguous() for key, value in model.state_dict().items()}
     try:
         save_file(weights, path)
@@ -166,7 +167,12 @@ def _save_weights(model: nn.Module, path: Path) -> None:
         raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
-def _load_weights(model: nn.Module, path: Path) -> None:
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Read weights, all of them and no others.
+
+    Raises:
+        CheckpointError: they cannot be read, or do not fit.
+    """
     try:
         weights = load_file(path)
     except (SafetensorError, OSError) as error:

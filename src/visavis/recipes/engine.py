@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from visavis.config import plain
 from visavis.data.corpus import Corpus
 from visavis.data.features import Features
-from visavis.kernels.choose import usual_kernel
 from visavis.metrics.ranks import Ranks
 from visavis.models.pretrained import Pretrained
 from visavis.recipes.assemble import pretrained_texts
@@ -69,7 +68,7 @@ def scorer_of(
         meter: counts what it takes.
     """
     engine = engine or Engine()
-    meter = meter or meter_of(pretrained, engine)
+    meter = meter or Meter(engine.block)
 
     def scores(corpus: Corpus) -> Scores:
         rows = _rows(corpus)
@@ -105,7 +104,7 @@ def ranker_of(
     Arguments as for `scorer_of`.
     """
     engine = engine or Engine()
-    meter = meter or meter_of(pretrained, engine)
+    meter = meter or Meter(engine.block)
 
     def found(corpus: Corpus) -> Ranks:
         with _evaluating(pretrained) as (model, device):
@@ -132,12 +131,6 @@ def ranker_of(
         return ranks
 
     return found
-
-
-def meter_of(pretrained: Pretrained, engine: Engine) -> Meter:
-    """A meter for a model."""
-    device = next(pretrained.model.parameters()).device
-    return Meter(engine.block, kernel=usual_kernel(device.type))
 
 
 @contextmanager

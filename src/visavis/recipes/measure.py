@@ -19,8 +19,8 @@ from visavis.evaluation.evaluate import Evaluation, evaluate, evaluate_ranks
 from visavis.evaluation.protocols import make_protocol
 from visavis.models.pretrained import Pretrained
 from visavis.recipes.assemble import Material
-from visavis.recipes.engine import Engine, meter_of, ranker_of
-from visavis.scoring.meter import total
+from visavis.recipes.engine import Engine, ranker_of
+from visavis.scoring.meter import Meter, total
 from visavis.types import ImageBatch
 
 
@@ -68,7 +68,7 @@ def measure(
             progress(done, images)
 
     engine = Engine(advance=advance)
-    meter = meter_of(pretrained, engine)
+    meter = Meter(engine.block)
     found = evaluate_ranks(
         ranker_of(pretrained, features, engine=engine, meter=meter),
         folds,

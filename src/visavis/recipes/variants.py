@@ -26,12 +26,12 @@ from visavis.evaluation.variants import (
 from visavis.layers.norm import l2norm
 from visavis.models.pretrained import Pretrained
 from visavis.recipes.assemble import Material, pretrained_texts
-from visavis.recipes.engine import Engine, meter_of, ranker_of, scorer_of
+from visavis.recipes.engine import Engine, ranker_of, scorer_of
 from visavis.recipes.measure import check_identity, environment
 from visavis.recipes.precision import precision_changes
 from visavis.scoring.encode import encode_sentences
 from visavis.scoring.matrix import BLOCK, Block
-from visavis.scoring.meter import total
+from visavis.scoring.meter import Meter, total
 from visavis.types import ComparesSentences, Matcher
 
 Progress = Callable[[int, int], None]
@@ -131,7 +131,7 @@ def _alone(
     engine = Engine(block=work.block, ledgers=work.ledgers, advance=counter.advance)
     found = []
     for name, pretrained in named:
-        meter = meter_of(pretrained, engine)
+        meter = Meter(engine.block)
         evaluation = evaluate_ranks(
             ranker_of(pretrained, features, engine=engine, meter=meter),
             folds,
@@ -191,7 +191,7 @@ def _details(pretrained: Pretrained, features: Features) -> dict[str, object]:
 
 
 def _source(name: str, pretrained: Pretrained, features: Features, engine: Engine) -> Source:
-    meter = meter_of(pretrained, engine)
+    meter = Meter(engine.block)
     return Source(
         name=name,
         score=scorer_of(pretrained, features, engine=engine, meter=meter),

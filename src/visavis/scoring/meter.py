@@ -9,8 +9,11 @@ from dataclasses import dataclass
 
 import torch
 
+from visavis.kernels.choose import noting
 from visavis.scoring.matrix import BLOCK, Block
 from visavis.scoring.precision import Precision
+
+NO_KERNEL = "none"  # where no cross attention was computed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +24,7 @@ class Scoring:
     seconds_score: float  # of all pairs, lists and ranks included
     pairs: int
     precision: Precision
-    kernel: str  # the form that cross attention takes here, for models that have one
+    kernel: str  # the forms of cross attention that ran; none: no scores needed any
     threads: int
     budget_bytes: int  # temporaries of a block
     memory_bytes: int  # of streaming
@@ -30,8 +33,9 @@ class Scoring:
 class Meter:
     """Adds up what several folds took."""
 
-    def __init__(self, block: Block = BLOCK, kernel: str = "eager") -> None:
-        self.block, self.kernel = block, kernel
+    def __init__(self, block: Block = BLOCK) -> None:
+        self.block = block
+        self.kernels: set[str] = set()
         self.encode = self.score = 0.0
         self.pairs = 0
 
@@ -46,7 +50,9 @@ class Meter:
     def scoring(self, pairs: int) -> Iterator[None]:
         """Count the time of a block as scoring of so many pairs."""
         start, before = time.perf_counter(), self.encode
-        yield
+        with noting() as ran:
+            yield
+        self.kernels |= ran
         # Sides that are encoded when they are needed count as encoding.
         self.score += time.perf_counter() - start - (self.encode - before)
         self.pairs += pairs
@@ -56,13 +62,13 @@ def total(meters: Sequence[Meter]) -> Scoring | None:
     """What several models took together; None of none."""
     if not meters:
         return None
-    kernels = sorted({meter.kernel for meter in meters})
+    kernels = sorted(set().union(*(meter.kernels for meter in meters)))
     return Scoring(
         seconds_encode=round(sum(meter.encode for meter in meters), 3),
         seconds_score=round(sum(meter.score for meter in meters), 3),
         pairs=sum(meter.pairs for meter in meters),
         precision=meters[0].block.precision,
-        kernel=", ".join(kernels),
+        kernel=", ".join(kernels) or NO_KERNEL,
         threads=torch.get_num_threads(),
         budget_bytes=meters[0].block.temporaries,
         memory_bytes=meters[0].block.memory_bytes,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import nn
 
 from visavis.config import plain
 from visavis.data.features import FeatureIdentity
@@ -37,7 +38,7 @@ class Encoder:
         self.pretrained = Pretrained.from_pretrained(source, device=device)
         self.device = torch.device(device)
         self.place = ModelPlace(
-            source=_absolute(source),
+            source=absolute(source),
             name=self.pretrained.name,
             digest=model_digest(self.pretrained),
         )
@@ -134,16 +135,22 @@ class Encoder:
 
 def model_digest(pretrained: Pretrained) -> str:
     """A hash of weights, settings, tokenizer and features, wherever the folder lies."""
-    digest = hashlib.sha256()
     settings = [pretrained.name, plain(pretrained.model.config), plain(pretrained.features)]
     told = [*settings, pretrained.tokenizer.digest, pretrained.language_model]
+    return digest_of(told, pretrained.model)
+
+
+def digest_of(told: Sequence[object], module: nn.Module) -> str:
+    """A hash of weights and of what is told beside them."""
+    digest = hashlib.sha256()
     digest.update(json.dumps(told, sort_keys=True).encode())
-    for name, tensor in sorted(pretrained.model.state_dict().items()):
+    for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()[:32]
 
 
-def _absolute(source: str) -> str:
+def absolute(source: str) -> str:
+    """A folder by its whole path; a hub name as it is."""
     path = Path(source).expanduser()
     return str(path.resolve()) if path.exists() else source

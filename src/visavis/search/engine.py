@@ -1,8 +1,9 @@
 """The models of an index: what is kept of pictures, and what sentences look for.
 
 The first stage compares vectors. A vector has one part or two: what the model pools, or what a
-companion pools, and for a model that pools nothing the mean of its tokens. Both parts are of unit
-length in the rows; how much each counts is told on the side of the query (`visavis.search.fit`).
+companion pools, and for a model that pools nothing the mean of its tokens. A student makes one part
+of the model's tokens, their mean included (`visavis.search.student`). Parts are of unit length in
+the rows; how much each counts is told on the side of the query (`visavis.search.fit`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from visavis.search.manifest import (
     refuse_other_model,
 )
 from visavis.search.rows import VECTOR, Arrays, arrays_of, region_arrays
+from visavis.search.student import STUDENT, Part, Student, is_student, refuse_other_teacher
 from visavis.types import Encoded, ImageBatch
 
 OWN, COMPANION, MEAN = "own", "companion", "mean"
@@ -55,7 +57,7 @@ class Engine:
     def __init__(
         self,
         main: Encoder,
-        companions: Mapping[str, Encoder],
+        companions: Mapping[str, Encoder | Part],
         spaces: Mapping[str, str],
         weights: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
@@ -97,7 +99,10 @@ class Engine:
         parts = []
         for part in parts_of(name):
             other = self.companions.get(part)
-            parts.append(_part(part, encoded if other is None else other.images(images)))
+            if isinstance(other, Part):
+                parts.append(other.images(encoded))
+            else:
+                parts.append(_part(part, encoded if other is None else other.images(images)))
         return torch.cat(parts, dim=1)
 
     def sentence_vectors(
@@ -117,11 +122,11 @@ class Engine:
         parts = []
         for part in parts_of(self.spaces[direction]):
             other = self.companions.get(part)
-            if other is None:
-                encoded = encoded or self.main.sentences(texts)
-                parts.append(_part(part, encoded))
-            else:
+            if isinstance(other, Encoder):
                 parts.append(_part(part, other.sentences(texts)))
+                continue
+            encoded = encoded or self.main.sentences(texts)
+            parts.append(_part(part, encoded) if other is None else other.sentences(encoded))
         return torch.cat(parts, dim=1)
 
     def query_vectors(
@@ -159,32 +164,48 @@ def new_engine(files: ModelFiles, *, device: str = "cpu") -> Engine:
 
     Raises:
         CheckpointError: one cannot be loaded.
-        IndexError_: a companion without vectors, or one that reads other region vectors.
+        IndexError_: a companion without vectors, one that reads other region vectors, or a student
+            of another model.
     """
     main = Encoder(files.model, device=device)
-    loaded: dict[str, str] = {}  # part by source
-    companions: dict[str, Encoder] = {}
+    loaded: dict[str, Encoder | Student] = {}  # by source
+    names: dict[tuple[str, str], str] = {}  # part by source and tower
+    companions: dict[str, Encoder | Part] = {}
     spaces: dict[str, str] = {}
     for direction in get_args(Direction):
         source = files.companions.get(direction)
-        if source is not None and source not in loaded:
-            loaded[source] = f"{COMPANION}{len(loaded) or ''}"
-            companions[loaded[source]] = _companion(main, source, device)
-        parts = [loaded[source]] if source is not None else [OWN] if main.pools else []
-        if not main.pools and main.comparable:
-            parts.append(MEAN)
+        if source is None:
+            parts = [OWN] if main.pools else [MEAN] if main.comparable else []
+        else:
+            if source not in loaded:
+                loaded[source] = _companion(main, source, device)
+            other = loaded[source]
+            learnt = isinstance(other, Student)
+            tower = other.tower_of(direction) if isinstance(other, Student) else ""
+            number = len(names) or ""
+            part = names.setdefault((source, tower), f"{STUDENT if learnt else COMPANION}{number}")
+            companions[part] = (
+                other.part(direction, source) if isinstance(other, Student) else other
+            )
+            # A student has looked at the mean of the tokens already.
+            parts = [part] if main.pools or learnt or not main.comparable else [part, MEAN]
         if parts:
             spaces[direction] = "_".join(parts)
     return Engine(main, companions, spaces)
 
 
-def _companion(main: Encoder, source: str, device: str) -> Encoder:
+def _companion(main: Encoder, source: str, device: str) -> Encoder | Student:
+    if is_student(source):
+        student = Student.load(Path(source), device=device)
+        refuse_other_teacher(source, student, main.place)
+        return student
     other = Encoder(source, device=device)
     refuse_other_features(source, main.features, other.features)
     if not other.pools:
         raise IndexError_(
             f"{source}: {other.place.name} has no vector of a whole picture, so it cannot be "
-            "the first stage of a search; give a run of a model that has, such as vse"
+            "the first stage of a search; give a run of a model that has, such as vse, or what "
+            "`visavis distill` makes of the model itself"
         )
     return other
 
@@ -215,9 +236,14 @@ def open_engine(
     """
     opened = Encoder(model or generation.model.source, device=device)
     refuse_other_model(where, generation.model, opened.place)
-    others = {}
+    others: dict[str, Encoder | Part] = {}
     for name, place in generation.companions.items():
-        others[name] = Encoder(place.source, device=device)
+        if place.name == STUDENT:
+            student = Student.load(Path(place.source), device=device)
+            served = [key for key, space in generation.spaces.items() if name in parts_of(space)]
+            others[name] = student.part("t2i" if "t2i" in served else "i2t", place.source)
+        else:
+            others[name] = Encoder(place.source, device=device)
         refuse_other_model(where, place, others[name].place)
     return Engine(opened, others, generation.spaces, generation.weights)
 

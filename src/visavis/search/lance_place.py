@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import pyarrow as pa
 from visavis.errors import DataError, IndexError_, StorageError
 from visavis.files import read_json, write_json
 from visavis.search.arrow import array_of, fixed_lists, schema_of
+from visavis.search.lance_manifest import RemoteManifest
 from visavis.search.lance_store import ALL, ERRORS, LanceStore, in_one_line, write_error
 from visavis.search.manifest import FILE
 from visavis.search.place import Sentences
@@ -30,6 +30,7 @@ class LancePlace:
         self.uri = uri.rstrip("/") if self._remote else str(Path(uri))
         self._folder = Path(self.uri)
         self._connection: Any = None
+        self._remote_manifest = RemoteManifest(lambda: self._db, self.uri)
 
     def read(self) -> Any | None:  # noqa: ANN401
         """What `index.json` holds."""
@@ -39,38 +40,27 @@ class LancePlace:
                 return read_json(file) if file.is_file() else None
             except DataError as error:
                 raise IndexError_(f"{error}; build the index anew") from error
-        system, path = self._objects()
-        try:
-            with system.open_input_stream(path) as stream:
-                return json.loads(stream.read())
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise IndexError_(f"{self.uri}: cannot be read ({in_one_line(error)})") from error
+        return self._remote_manifest.read()
 
-    def write(self, values: object) -> None:
-        """Replace `index.json`: by a rename in a folder, by one upload in an object store."""
-        if not self._remote:
-            write_json(self._folder / FILE, values)
-            return
-        system, path = self._objects()
-        try:
-            with system.open_output_stream(path) as stream:
-                stream.write(json.dumps(values, ensure_ascii=False).encode("utf-8"))
-        except OSError as error:
-            raise StorageError(f"{self.uri}: cannot be written ({in_one_line(error)})") from error
+    def write(self, values: object, since: str | None = None) -> bool:
+        """Replace `index.json`: by a rename in a folder, where the lock keeps others away."""
+        if self._remote:
+            known = self._remote_manifest.stamp()
+            return self._remote_manifest.write(values, known if since is None else since)
+        if since not in (None, self.stamp()):
+            return False
+        write_json(self._folder / FILE, values)
+        return True
 
     def stamp(self) -> str:
-        """Time and size of `index.json`."""
-        if not self._remote:
-            try:
-                found = (self._folder / FILE).stat()
-            except FileNotFoundError:
-                return ""
-            return f"{found.st_ino}-{found.st_mtime_ns}-{found.st_size}"
-        system, path = self._objects()
-        info = system.get_file_info(path)
-        return f"{info.mtime_ns}-{info.size}"
+        """Time and size of `index.json`, or its revision in an object store."""
+        if self._remote:
+            return self._remote_manifest.stamp()
+        try:
+            found = (self._folder / FILE).stat()
+        except FileNotFoundError:
+            return ""
+        return f"{found.st_ino}-{found.st_mtime_ns}-{found.st_size}"
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -151,13 +141,3 @@ class LancePlace:
                     return self._db.create_table(name, schema=schema, exist_ok=True)
                 except ERRORS as error:
                     raise write_error(error, self.uri) from error
-
-    def _objects(self) -> tuple[Any, str]:
-        from pyarrow import fs
-
-        endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT")
-        scheme, _, path = self.uri.partition("://")
-        if scheme == "s3" and endpoint:
-            return fs.S3FileSystem(endpoint_override=endpoint), f"{path}/{FILE}"
-        system, path = fs.FileSystem.from_uri(self.uri)
-        return system, f"{path}/{FILE}"

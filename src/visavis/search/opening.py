@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from visavis.errors import IndexError_, VisavisError
+from visavis.errors import IndexError_, StorageError, VisavisError
 from visavis.search.arena import Arena
 from visavis.search.engine import Engine, open_engine
 from visavis.search.manifest import Generation, Manifest, parse
@@ -19,6 +19,7 @@ from visavis.search.view import View
 logger = logging.getLogger("visavis.search")
 
 FRESH = 1.0  # seconds for which a reader does not look whether others wrote
+TRIES, PAUSE = 10, 0.2  # of changes that met another writer's
 LATER = 30.0  # seconds until it looks again when that failed
 
 
@@ -29,11 +30,19 @@ def read_manifest(place: Place) -> Manifest | None:
 
 
 def update(place: Place, change: Callable[[Manifest | None], Manifest]) -> Manifest:
-    """Read, change and write the manifest, while no other writer does."""
+    """Read, change and write the manifest; again when another writer wrote meanwhile.
+
+    Raises:
+        StorageError: others were faster each time.
+    """
     with place.lock():
-        manifest = change(read_manifest(place))
-        place.write(manifest.plain())
-    return manifest
+        for number in range(TRIES):
+            stamp = place.stamp()  # before reading: what is written in between is never lost
+            manifest = change(read_manifest(place))
+            if place.write(manifest.plain(), stamp):
+                return manifest
+            time.sleep(PAUSE * number)
+    raise StorageError(f"{place.uri}: other writers were faster {TRIES} times; try again")
 
 
 def engine_of(place: Place, manifest: Manifest, model: str | None, device: str) -> Engine:

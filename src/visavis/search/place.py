@@ -45,8 +45,14 @@ class Place(Protocol):
         """What `index.json` holds; None when there is none."""
         ...
 
-    def write(self, values: object) -> None:
-        """Replace `index.json` in one step."""
+    def write(self, values: object, since: str | None = None) -> bool:
+        """Replace `index.json` in one step.
+
+        Args:
+            values: for JSON.
+            since: the stamp of what they replace; when it is not the newest any more, nothing is
+                written and False comes back. None replaces whatever is there.
+        """
         ...
 
     def stamp(self) -> str:
@@ -89,10 +95,13 @@ class MemoryPlace:
         """What was written."""
         return self._values
 
-    def write(self, values: object) -> None:
+    def write(self, values: object, since: str | None = None) -> bool:
         """Keep it."""
+        if since not in (None, self.stamp()):
+            return False
         self._values = values
         self._writes += 1
+        return True
 
     def stamp(self) -> str:
         """How often it was written."""
