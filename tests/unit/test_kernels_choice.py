@@ -17,12 +17,13 @@ from torch import Tensor
 
 from tests.tiny import images, sentences, tiny_model
 from visavis.errors import RecipeError, VisavisError
-from visavis.kernels import build, choose, native
+from visavis.kernels import build, choose, compiled, native
 from visavis.kernels.build import BuildError, library_path, load_library
 from visavis.kernels.choose import (
     VARIABLE,
     attended_pairs,
     attended_scores,
+    is_fused,
     kernel_for,
     kernel_name,
     noting,
@@ -39,7 +40,7 @@ can_build = pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing known of before, nor kept for later tests."""
     monkeypatch.delenv(VARIABLE, raising=False)
-    caches: list[Any] = [native._loaded, choose._say_once]
+    caches: list[Any] = [native._loaded, choose._say_once, compiled._works]
     for cached in caches:
         cached.cache_clear()
     yield
@@ -88,9 +89,57 @@ def test_the_innermost_wish_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_eager(request())
 
 
+@can_build
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["scan-t2i", "bfan-equal"])
+def test_compiled_scores_are_the_eager_ones_and_gradients_stay_eager(variant: str) -> None:
+    model: Any = tiny_model(variant).eval()
+    with torch.inference_mode():
+        sides = model.encode_images(images()), model.encode_sentences(sentences())
+        with using("eager"):
+            expected = model.score(*sides).i2t
+        with using("compiled"), noting() as ran:
+            found = model.score(*sides).i2t
+            some = [side.select(slice(0, 2)) for side in sides]
+            fewer = model.score(*some).i2t
+    assert ran == {"compiled"}
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(fewer, expected[:2, :2], atol=1e-6, rtol=0)
+    with using("compiled"), noting() as ran:
+        trained = model.score(model.encode_images(images()), model.encode_sentences(sentences()))
+    assert ran == {"eager"}
+    assert trained.i2t.requires_grad
+
+
+def test_compiled_is_never_chosen_by_itself_and_is_no_kernel() -> None:
+    assert kernel_name(request()) != "compiled"
+    assert "only when it is named" in report()["compiled"]
+    with using("compiled"):
+        assert kernel_name(request()) == usual_kernel() == "compiled"
+        assert not is_fused(AttendSpec(smooth=9.0))
+        assert report()["compiled"] == "used, without gradients"
+
+
+def test_where_nothing_compiles_scores_are_eager_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object, **__: object) -> Any:
+        raise RuntimeError("no compiler\nand a long story")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with using("compiled"), caplog.at_level(logging.WARNING):
+        assert torch.equal(attended_scores(request(), eager), eager())
+        assert torch.equal(attended_pairs(request(), eager), eager())
+    assert [line.getMessage() for line in caplog.records] == [
+        "nothing can be compiled, scores are eager: no compiler"
+    ]
+
+
 def test_an_unknown_name_is_an_error_that_names_the_known(monkeypatch: pytest.MonkeyPatch) -> None:
     with (
-        pytest.raises(RecipeError, match="no kernel 'fast'; known are auto, eager, triton"),
+        pytest.raises(
+            RecipeError, match="no kernel 'fast'; known are auto, eager, compiled, triton"
+        ),
         using("fast"),
     ):
         pass
@@ -239,7 +288,7 @@ def test_the_name_of_the_library_tells_sources_and_processor_apart(
 @can_build
 def test_the_report_says_what_is_used_and_why_the_others_are_not() -> None:
     found = report()
-    assert set(found) == {*choose.KERNELS, "eager"}
+    assert set(found) == {*choose.KERNELS, "eager", "compiled"}
     assert found["native"] == "used"
     assert "used" not in (found["eager"], found["triton"])
     with using("eager"):

@@ -2,7 +2,8 @@
 
 `VISAVIS_KERNEL` or `using` name one; `auto`, the default, takes the first of `KERNELS` that this
 machine can run and that takes the request. What cannot be had is replaced by the eager form, which
-is ordinary PyTorch, with one line in the log.
+is ordinary PyTorch, with one line in the log. `compiled`, the eager form through torch.compile, is
+used only when it is named.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -21,15 +22,22 @@ import torch
 from torch import Tensor
 
 from visavis.errors import RecipeError
+from visavis.kernels import compiled
 from visavis.kernels.spec import AttendSpec, Attention, Eager, Items, Kernel
 
 VARIABLE = "VISAVIS_KERNEL"
-AUTO, EAGER = "auto", "eager"
+AUTO, EAGER, COMPILED = "auto", "eager", "compiled"
 
 # By preference; each is a module with the functions of `Kernel`.
 KERNELS = {
     "triton": "visavis.kernels.triton_attend",
     "native": "visavis.kernels.native",
+}
+
+# Not kernels, but ways to run the equations themselves.
+FORMS: dict[str, Callable[[Eager], Tensor]] = {
+    EAGER: lambda eager: eager(),
+    COMPILED: compiled.scores,
 }
 
 USUAL = AttendSpec(smooth=9.0)
@@ -47,13 +55,17 @@ def attended_scores(attention: Attention, eager: Eager) -> Tensor:
         eager: the same in ordinary PyTorch, for where no kernel takes it.
     """
     name = _noted(attention)
-    return eager() if name == EAGER else _module(name).attended_scores(attention)
+    if name in FORMS:
+        return FORMS[name](eager)
+    return _module(name).attended_scores(attention)
 
 
 def attended_pairs(attention: Attention, eager: Eager) -> Tensor:
     """Row p of one side with row p of the other: (P,). Arguments as for `attended_scores`."""
     name = _noted(attention)
-    return eager() if name == EAGER else _module(name).attended_pairs(attention)
+    if name in FORMS:
+        return FORMS[name](eager)
+    return _module(name).attended_pairs(attention)
 
 
 @contextmanager
@@ -100,7 +112,9 @@ def asked_for() -> str:
 def kernel_name(attention: Attention) -> str:
     """The name of the form that computes a request, for logs and files of results."""
     asked = asked_for()
-    if asked == EAGER:
+    if asked == COMPILED and not compiled.refusal(attention):
+        return COMPILED
+    if asked in FORMS:
         return EAGER
     for name in KERNELS if asked == AUTO else [asked]:
         obstacle = _obstacle(name, attention)
@@ -121,6 +135,11 @@ def kernel_for(spec: AttendSpec, device: str = "cpu") -> str:
     return kernel_name(_smallest(device, spec))
 
 
+def is_fused(spec: AttendSpec, device: str = "cpu") -> bool:
+    """Whether a kernel computes float32 requests of one kind on a device, and keeps no arrays."""
+    return kernel_for(spec, device) in KERNELS
+
+
 def report(device: str = "cpu") -> dict[str, str]:
     """Each kernel and `eager` with `used`, or why it is not; for people who ask what runs."""
     used = usual_kernel(device)
@@ -134,6 +153,8 @@ def report(device: str = "cpu") -> dict[str, str]:
             found[name] = obstacle.why
         else:
             found[name] = f"{asked if asked != AUTO else used} comes first"
+    named = f"only when it is named: {VARIABLE}={COMPILED}"
+    found[COMPILED] = "used, without gradients" if used == COMPILED else named
     found[EAGER] = "used" if used == EAGER else "for what the others do not take"
     return found
 
@@ -166,7 +187,7 @@ def _module(name: str) -> Kernel:
 
 
 def _known(name: str, where: str) -> str:
-    names = [AUTO, EAGER, *KERNELS]
+    names = [AUTO, *FORMS, *KERNELS]
     if name not in names:
         raise RecipeError(f"{where}: no kernel {name!r}; known are {', '.join(names)}")
     return name

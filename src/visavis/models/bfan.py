@@ -27,7 +27,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from visavis.kernels.choose import EAGER, attended_pairs, attended_scores, kernel_for
+from visavis.kernels.choose import attended_pairs, attended_scores, is_fused
 from visavis.kernels.spec import FOCAL_TIE as TIE
 from visavis.kernels.spec import AttendSpec, Attention
 from visavis.layers.attention import (
@@ -171,7 +171,7 @@ class Bfan(nn.Module):
         """
         array = 4 * regions * words
         if not self.config.plain:
-            fused = kernel_for(self._spec, next(self.parameters()).device.type) != EAGER
+            fused = is_fused(self._spec, next(self.parameters()).device.type)
             return (2 if fused else 6) * array
         longest = max(regions, words)
         return 4 * array + 2 * array * longest + 8 * longest * self.config.dim

@@ -18,7 +18,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from visavis.kernels.choose import EAGER, attended_pairs, attended_scores, kernel_for
+from visavis.kernels.choose import attended_pairs, attended_scores, is_fused
 from visavis.kernels.spec import AttendSpec, Attention
 from visavis.layers.attention import (
     Aggregation,
@@ -149,7 +149,7 @@ class Scan(nn.Module):
         """
         affinities = 4 * regions * words
         if not self.config.plain:
-            fused = kernel_for(self._spec, next(self.parameters()).device.type) != EAGER
+            fused = is_fused(self._spec, next(self.parameters()).device.type)
             return (2 if fused else 4) * affinities
         queries = words if self.config.direction == "t2i" else regions
         return 4 * (affinities + 2 * queries * self.config.dim)
