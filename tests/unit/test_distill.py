@@ -14,11 +14,17 @@ from tests.search_tools import model_folder
 from tests.tiny_corpus import tiny_material
 from visavis.data.features import FeatureIdentity, MemoryFeatures
 from visavis.errors import CheckpointError, DataError, IndexError_
+from visavis.mining.settings import MineConfig
+from visavis.models.pretrained import Pretrained
+from visavis.recipes.assemble import Material
+from visavis.recipes.mining import negatives_by
+from visavis.search.answers import Direction
 from visavis.search.distill import DistillConfig, distill, divergence
 from visavis.search.encoder import Encoder
 from visavis.search.engine import ModelFiles, new_engine, open_engine
 from visavis.search.manifest import Generation
 from visavis.search.student import FILE, Pool, Student
+from visavis.search.taught import Taught
 from visavis.types import Encoded, ImageBatch
 
 MATERIAL = tiny_material(images=120)
@@ -194,3 +200,47 @@ def test_too_few_pictures_and_other_region_vectors_are_refused(models: dict[str,
     other = MemoryFeatures(some_images(), identity, ("a", "b", "c", "d"))
     with pytest.raises(IndexError_, match="same extractor"):
         distill(encoder, TRAINING, other, SMALL)
+
+
+@pytest.mark.parametrize("name", ["scan", "dcpa"])
+def test_a_taught_matcher_scores_by_the_vectors_of_its_student(
+    models: dict[str, Path], students: dict[str, Path], name: str
+) -> None:
+    encoder, student = Encoder(str(models[name])), Student.load(students[name])
+    cheap = Taught(encoder.matcher, student)
+    pictures, texts = some_images(), encoder.batch(TEXTS)
+    images, sentences = cheap.encode_images(pictures), cheap.encode_sentences(texts)
+    scores = cheap.score(images, sentences)
+    assert scores.decoupled == (name == "dcpa")
+    by_direction: dict[Direction, torch.Tensor] = {"i2t": scores.i2t, "t2i": scores.t2i}
+    for direction, found in by_direction.items():
+        part = student.part(direction, "")
+        with torch.inference_mode():
+            left = part.images(encoder.matcher.encode_images(pictures))
+            right = part.sentences(encoder.matcher.encode_sentences(texts))
+        torch.testing.assert_close(found, left @ right.T)
+    pairs = cheap.score_pairs(images.select(slice(0, 2)), sentences)
+    torch.testing.assert_close(pairs.t2i, scores.t2i[:2].diagonal())
+
+
+def test_mining_takes_candidates_from_a_student_and_refuses_anothers(
+    models: dict[str, Path], students: dict[str, Path], tmp_path: Path
+) -> None:
+    material = Material(TRAINING, MATERIAL.features)
+    miner = Pretrained.from_pretrained(str(models["scan"]))
+    by, student = str(models["scan"]), str(students["scan"])
+    exact = negatives_by(miner, material, MineConfig(by=by, h=5), tmp_path / "exact")
+    everything = MineConfig(by=by, h=5, first=student, candidates=len(TRAINING.pairs))
+    found = negatives_by(miner, material, everything, tmp_path / "two")
+    assert (found.sentences == exact.sentences).all()
+    assert (found.images == exact.images).all()
+    few = MineConfig(by=by, h=5, first=student, candidates=60)
+    part = negatives_by(miner, material, few, tmp_path / "few")
+    # By scores, since sentences that say the same have the same.
+    assert part.sentence_scores is not None
+    assert exact.sentence_scores is not None
+    as_good = part.sentence_scores >= exact.sentence_scores[:, -1:] - 1e-6
+    assert as_good.mean() > 0.6  # at random: a quarter of the sentences are candidates
+    other = Pretrained.from_pretrained(str(models["other"]))
+    with pytest.raises(IndexError_, match="distilled from scan"):
+        negatives_by(other, material, few, tmp_path / "other")

@@ -58,7 +58,9 @@ def mine(
     first: Annotated[
         str,
         typer.Option(
-            "--first", metavar="HOW", help="Two steps: `pooled`, or a cheap model's folder."
+            "--first",
+            metavar="HOW",
+            help="Two steps: `pooled`, or a student's or a cheap model's folder.",
         ),
     ] = "",
     candidates: Annotated[

@@ -44,7 +44,7 @@ class MineConfig:
     # or a file that was mined before, or a folder with published i2t_*.npy and t2i_*.npy
     h: int = 300  # sentences kept for an image
     images: int = 0  # images kept for a sentence; 0: h divided by the sentences of an image
-    first: str = ""  # two steps: `pooled`, or the folder of a cheap model that finds candidates
+    first: str = ""  # two steps: `pooled`, or a student's or cheap model's folder finds candidates
     candidates: int = 0  # of the first step, for an image; 0: four for each that is kept
     draw: DrawConfig = field(default_factory=DrawConfig)
 

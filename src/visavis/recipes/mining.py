@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ from visavis.recipes.assemble import Material, pretrained_texts
 from visavis.recipes.engine import identity_of
 from visavis.recipes.measure import check_identity
 from visavis.scoring.stream import Tiles
+from visavis.search.encoder import model_digest
+from visavis.search.manifest import ModelPlace
+from visavis.search.student import Student, is_student, refuse_other_teacher
+from visavis.search.taught import Taught
 from visavis.types import Matcher
 
 EACH = 4  # candidates of a first step for each negative that is kept
@@ -46,11 +51,10 @@ def negatives_by(
     """
     corpus = material.corpus
     check_identity(pretrained, material.features)
-    pooled = config.first == POOLED
-    first = Pretrained.from_pretrained(config.first) if config.first and not pooled else None
+    first = _first(config, pretrained)
     about = {"miner": identity_of(pretrained), "first": "", "candidates": config.candidates}
-    if config.first:
-        about["first"] = POOLED if first is None else identity_of(first)
+    if first is not None:
+        about["first"] = first.name
     lengths = MiningConfig(h=config.h, images=config.images)
     first_path = path.with_name(f"{path.stem}-first{path.suffix}")
     if path.is_file() and _same(read_about(path), about, lengths, corpus):
@@ -58,9 +62,9 @@ def negatives_by(
         first_path.unlink(missing_ok=True)
         return load_negatives(path)
     options, candidates = Options(progress=progress), None
-    if config.first:
-        candidates = _candidates(first or pretrained, material, config, first_path, options)
-    tiles = _tiles(pretrained, material.features, corpus, candidates)
+    if first is not None:
+        candidates = _candidates(first, material, config, first_path, options)
+    tiles = _tiles(pretrained, _matcher(pretrained), material, candidates)
     found = mine(tiles, corpus, lengths, path, about, options)
     first_path.unlink(missing_ok=True)
     return found
@@ -71,18 +75,58 @@ def _tidy(path: Path) -> None:
     shutil.rmtree(partial_of(path), ignore_errors=True)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _First:
+    """What finds candidates, cheaply."""
+
+    name: object  # for what is said of the lists
+    pretrained: Pretrained  # whose encoders are used
+    model: Matcher
+    about: Mapping[str, Any]
+
+
+def _first(config: MineConfig, miner: Pretrained) -> _First | None:
+    """The first of two steps: the miner's pooled vectors, its student, or another model.
+
+    Raises:
+        IndexError_: a student of another model.
+    """
+    if not config.first:
+        return None
+    who = identity_of(miner)
+    if config.first == POOLED:
+        about = {"miner": who, "pooled": True}
+        return _First(POOLED, miner, Pooled(_matcher(miner)), about)
+    if is_student(config.first):
+        student = Student.load(Path(config.first).expanduser())
+        place = ModelPlace(source=config.by, name=miner.name, digest=model_digest(miner))
+        refuse_other_teacher(config.first, student, place)
+        about = {"miner": who, "student": student.digest}
+        return _First(about, miner, Taught(_matcher(miner), student), about)
+    other = Pretrained.from_pretrained(config.first)
+    about = {"miner": identity_of(other), "pooled": False}
+    return _First(about["miner"], other, _matcher(other), about)
+
+
+def _matcher(pretrained: Pretrained) -> Matcher:
+    """A model in evaluation mode."""
+    pretrained.model.eval()
+    if not isinstance(pretrained.model, Matcher):
+        raise TypeError(f"{type(pretrained.model).__name__} does not follow the protocol")
+    return pretrained.model
+
+
 def _candidates(
-    cheap: Pretrained, material: Material, config: MineConfig, path: Path, options: Options
+    first: _First, material: Material, config: MineConfig, path: Path, options: Options
 ) -> Negatives:
     """What a cheap first step leaves to be scored; mined into a file that a killed run finds."""
-    corpus, wide, pooled = material.corpus, _wide(config), config.first == POOLED
-    check_identity(cheap, material.features)
-    about = {"miner": identity_of(cheap), "pooled": pooled}
-    if path.is_file() and _same(read_about(path), about, wide, corpus):
+    corpus, wide = material.corpus, _wide(config)
+    check_identity(first.pretrained, material.features)
+    if path.is_file() and _same(read_about(path), first.about, wide, corpus):
         _tidy(path)
         return load_negatives(path)
-    tiles = _tiles(cheap, material.features, corpus, pooled=pooled)
-    return mine(tiles, corpus, wide, path, about, options)
+    tiles = _tiles(first.pretrained, first.model, material)
+    return mine(tiles, corpus, wide, path, first.about, options)
 
 
 def _wide(config: MineConfig) -> MiningConfig:
@@ -103,20 +147,14 @@ def _same(
 
 def _tiles(
     pretrained: Pretrained,
-    features: Features,
-    corpus: Corpus,
+    model: Matcher,
+    material: Material,
     candidates: Negatives | None = None,
-    *,
-    pooled: bool = False,
 ) -> Tiles:
-    """Scores of a corpus by a model, of all pairs or of candidates."""
-    pretrained.model.eval()
-    if not isinstance(pretrained.model, Matcher):
-        raise TypeError(f"{type(pretrained.model).__name__} does not follow the protocol")
-    model: Matcher = Pooled(pretrained.model) if pooled else pretrained.model
+    """Scores of a corpus by a model, of all pairs or of candidates; `pretrained` reads texts."""
     device = device_of(pretrained.model.parameters())
-    texts = pretrained_texts(pretrained, corpus.sentence_texts)
-    sides = Sides(corpus, features, texts, device)
+    texts = pretrained_texts(pretrained, material.corpus.sentence_texts)
+    sides = Sides(material.corpus, material.features, texts, device)
     if candidates is None:
         return exhaustive(model, sides, BLOCK)
     return Rescored(model, sides, candidates, BLOCK)
@@ -133,8 +171,13 @@ def check_by(config: MineConfig, corpus: Corpus, features: Features, place: str)
         load_negatives(Path(config.by)).check(corpus, config.by)
         return
     named = [config.by] if config.kind == "model" else []
-    named += [config.first] if config.first not in ("", POOLED) else []
-    for name in named:
+    taught = is_student(config.first)
+    if taught and not named:
+        raise RecipeError(
+            f"{place}.mine: {config.first} serves the model it was distilled from; name that in by"
+        )
+    other = config.first not in ("", POOLED) and not taught
+    for name in [*named, config.first] if other else named:
         if not Path(name).exists() and "/" not in name:
             raise RecipeError(f"{place}.mine: {name!r} is neither a file nor a model here")
         check_identity(Pretrained.from_pretrained(name, device="cpu"), features)
