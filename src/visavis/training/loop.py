@@ -214,7 +214,7 @@ class Trainer:
             self.position.collapsed = True
             logger.warning(
                 "the loss has stood at 2 * margin for %d batches: all scores have become equal; "
-                "set objective.warmup_epochs to 1, or lower train.lr",
+                "set objective.warmup_epochs to 1, lower train.lr, or take loss contrastive",
                 self.watch.recent.maxlen,
             )
 
