@@ -38,9 +38,10 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix src tests benchmarks
 	$(BIN)/ruff format src tests benchmarks
 
-# Tables of results/*.json in README.md and docs/results.md.
+# Tables of results/*.json in README.md and docs/results.md, of benchmarks/machines/*.csv in docs/speed.md.
 results: $(VENV)/.core
 	$(BIN)/python benchmarks/results_table.py
+	$(BIN)/python -m benchmarks.speed_table
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

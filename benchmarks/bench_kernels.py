@@ -1,11 +1,14 @@
 """Forms of cross attention beside each other: fused, eager, and the loop over sentences.
 
-All are measured in one process, in processor time, so that their ratios hold on a busy machine too.
-The floor is the affinity product at the rate of a plain float32 matrix product. `loop` is how
+All are measured in one process, in processor time, so that their ratios hold on a busy machine too;
+with `--device cuda` in time of the device, between two of its events. The floor is the affinity
+product at the rate of a plain matrix product on the same device: float32, or bfloat16 for `half`
+where the device is not the processor. `loop` is how
 published code scores: one sentence after the other with all images, attended vectors and all.
 `half` has bfloat16 autocast on. Lines of `step` are forward and backward of scores and a loss.
 
     python -m benchmarks.bench_kernels --dim 1024 --csv kernels.csv
+    python -m benchmarks.bench_kernels --device cuda --csv kernels-cuda.csv
 """
 
 from __future__ import annotations
@@ -25,17 +28,14 @@ from typing import Any
 
 import torch
 from benchmarks.measure import REGION_DIM, VOCABULARY, Setting, draw, encoded, needed_flops
+from benchmarks.published.attention import loop
 from torch import Tensor
-from torch.nn.functional import leaky_relu
 
 from visavis.config import build
 from visavis.files import write_text
 from visavis.kernels.choose import using, usual_kernel
-from visavis.layers.attention import aggregate
-from visavis.layers.norm import l2norm
 from visavis.losses import loss_function
 from visavis.models import config_class, model_class
-from visavis.models.bfan import focal_weights_plain
 from visavis.scoring.matrix import score_matrix, score_stripe
 from visavis.types import Encoded, Scores
 
@@ -57,28 +57,54 @@ class Line:
     sentences: int
     dim: int
     threads: int
-    cpu_seconds: float
+    device: str
+    seconds: float  # of the processor, or of the device
     us_per_pair: float
     times_floor: float = math.nan  # scores: of the affinity product; steps: of three of them
     times_faster: float = math.nan  # than `loop`; steps: than eager
     difference: float = math.nan  # the farthest a score lies from that of `loop`; steps: of eager
 
 
-def cpu_seconds(function: Callable[[], object], times: int = 3) -> float:
-    """Processor seconds of a call, the fewest of several, after one that is not counted."""
+def seconds_of(function: Callable[[], object], device: str, times: int = 3) -> float:
+    """Seconds of a call, the fewest of several, after one that is not counted.
+
+    On the processor they are its own time; on a device, the time between two of its events.
+    """
     function()
-    found = []
-    for _ in range(times):
-        start = time.process_time()
-        function()
-        found.append(time.process_time() - start)
-    return min(found)
+    clock = _cpu_seconds if device == "cpu" else _device_seconds
+    return min(clock(function) for _ in range(times))
 
 
-def product_rate(size: int = 2048) -> float:
-    """Operations in a second of processor time, of a float32 matrix product."""
-    left, right = torch.randn(size, size), torch.randn(size, size)
-    return 2 * size**3 / cpu_seconds(lambda: left @ right)
+def _cpu_seconds(function: Callable[[], object]) -> float:
+    start = time.process_time()
+    function()
+    return time.process_time() - start
+
+
+def _device_seconds(function: Callable[[], object]) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    start.record()
+    function()
+    end.record()
+    torch.cuda.synchronize()
+    return float(start.elapsed_time(end)) / 1000
+
+
+def product_rate(device: str, dtype: torch.dtype) -> float:
+    """Operations in a second, of a matrix product."""
+    size = 2048 if device == "cpu" else 8192
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    return 2 * size**3 / seconds_of(lambda: left @ right, device)
+
+
+def rates_on(device: str) -> tuple[float, float]:
+    """Of plain products, and of those that a line of `half` is held against.
+
+    On processors that is the same, so that what bfloat16 saves is seen.
+    """
+    plain = product_rate(device, torch.float32)
+    return plain, plain if device == "cpu" else product_rate(device, torch.bfloat16)
 
 
 def model_of(variant: str, dim: int) -> Any:  # noqa: ANN401
@@ -89,65 +115,36 @@ def model_of(variant: str, dim: int) -> Any:  # noqa: ANN401
     return model_class(name)(build(config_class(name), {**values, **options})).eval()
 
 
-def loop(model: Any, images: Encoded, sentences: Encoded) -> Tensor:  # noqa: ANN401
-    """One sentence after the other, repeated for each image, as published code does: (N, M)."""
-    config = model.config
-    focal = getattr(config, "focal", "none")
-    how = getattr(config, "aggregation", "Mean"), getattr(config, "lambda_lse", 1.0)
-    columns = []
-    for words, mask in zip(sentences.tokens, sentences.mask, strict=True):
-        repeated = words[mask].repeat(len(images), 1, 1)  # (N, W, D)
-        ways = {"t2i": (repeated, images.tokens), "i2t": (images.tokens, repeated)}
-        scores = []
-        chosen = [ways[config.direction]] if config.direction in ways else ways.values()
-        for queries, sources in chosen:
-            cosines = one_way(queries, sources, config.lambda_softmax, focal)
-            scores.append(aggregate(cosines, torch.ones_like(cosines).bool(), *how))
-        columns.append(torch.stack(scores).sum(dim=0))
-    return torch.stack(columns, dim=1)
-
-
-def one_way(queries: Tensor, sources: Tensor, smooth: float, focal: str) -> Tensor:
-    """Cosines of queries (N, Q, D) with what they attend to in sources (N, S, D): (N, Q)."""
-    affinity = torch.bmm(sources, queries.transpose(1, 2))  # (N, S, Q)
-    affinity = l2norm(leaky_relu(affinity, 0.1), dim=2)
-    weights = (smooth * affinity.transpose(1, 2).contiguous()).softmax(dim=2)  # (N, Q, S)
-    if focal == "equal":
-        kept = weights * (weights.shape[2] * weights - weights.sum(dim=2, keepdim=True) > 0)
-        weights = kept / kept.sum(dim=2, keepdim=True)
-    elif focal == "prob":
-        weights = focal_weights_plain(weights, torch.ones_like(weights).bool(), "prob")
-    attended = torch.bmm(sources.transpose(1, 2), weights.transpose(1, 2).contiguous())
-    attended = attended.transpose(1, 2)  # (N, Q, D)
-    dot = (queries * attended).sum(dim=2)
-    return dot / (queries.norm(dim=2) * attended.norm(dim=2)).clamp_min(1e-8)
-
-
-def scoring(variant: str, options: argparse.Namespace, rate: float) -> Iterator[Line]:
+def scoring(
+    variant: str, options: argparse.Namespace, rates: tuple[float, float]
+) -> Iterator[Line]:
     """All forms of scoring."""
     setting = Setting(
         model=VARIANTS[variant][0],
-        kind="score",
         images=options.images,
         sentences=options.sentences,
         dim=options.dim,
     )
     model = model_of(variant, options.dim)
     with torch.inference_mode():
-        images, sentences = encoded(model, *draw(model.config, setting))
+        images, sentences = (
+            side.to(options.device) for side in encoded(model, *draw(model.config, setting))
+        )
+        model.to(options.device)
+        fused = usual_kernel(options.device)
         few = sentences.select(slice(0, options.few))
         expected = loop(model, images, few)
         slowest = math.nan
-        for form in ("loop", "eager", usual_kernel(), f"{usual_kernel()} half"):
+        for form in ("loop", "eager", "eager half", fused, f"{fused} half"):
             chosen = few if form == "loop" else sentences
 
             def score(form: str = form, chosen: Encoded = chosen) -> Tensor:
                 if form == "loop":
                     return loop(model, images, chosen)
-                with using(form.removesuffix(" half")), half(form):
+                with using(form.removesuffix(" half")), half(form, options.device):
                     return score_matrix(model, images, chosen).i2t
 
-            seconds = cpu_seconds(score, 1 if form == "loop" else 3)
+            seconds = seconds_of(score, options.device, 1 if form == "loop" else 3)
             pairs = len(images) * len(chosen)
             slowest = seconds / pairs if form == "loop" else slowest
             yield Line(
@@ -157,22 +154,27 @@ def scoring(variant: str, options: argparse.Namespace, rate: float) -> Iterator[
                 sentences=len(chosen),
                 dim=options.dim,
                 threads=options.threads,
-                cpu_seconds=seconds,
+                device=options.device,
+                seconds=seconds,
                 us_per_pair=seconds / pairs * 1e6,
-                times_floor=seconds * rate / needed_flops(model, images, chosen),
+                times_floor=seconds
+                * rates[form.endswith("half")]
+                / needed_flops(model, images, chosen),
                 times_faster=slowest * pairs / seconds,
-                difference=float((score()[:, : len(few)] - expected).abs().max()),
+                difference=float((score()[:, : len(few)].to(expected) - expected).abs().max()),
             )
 
 
-def half(form: str) -> AbstractContextManager[object]:
+def half(form: str, device: str) -> AbstractContextManager[object]:
     """What a form is computed in."""
     if form.endswith("half"):
-        return torch.autocast("cpu", dtype=torch.bfloat16)
+        return torch.autocast(device, dtype=torch.bfloat16)
     return nullcontext()
 
 
-def steps(variant: str, loss: str, options: argparse.Namespace, rate: float) -> Iterator[Line]:
+def steps(
+    variant: str, loss: str, options: argparse.Namespace, rates: tuple[float, float]
+) -> Iterator[Line]:
     """Gradients of a loss by the encoded vectors of a batch."""
     size = options.batch
     setting = Setting(
@@ -182,11 +184,13 @@ def steps(variant: str, loss: str, options: argparse.Namespace, rate: float) -> 
     with torch.no_grad():
         sides = encoded(model, *draw(model.config, setting))
     leaves = [
-        dataclasses.replace(side, tokens=side.tokens.requires_grad_(), extra={}) for side in sides
+        dataclasses.replace(side, tokens=side.tokens.requires_grad_(), extra={})
+        for side in (side.to(options.device) for side in sides)
     ]
-    positives = torch.eye(size, dtype=torch.bool)
+    model.to(options.device)
+    positives = torch.eye(size, dtype=torch.bool, device=options.device)
     eager: tuple[float, Tensor] | None = None
-    for form in ("eager", usual_kernel()):
+    for form in ("eager", usual_kernel(options.device)):
 
         def step(form: str = form) -> Tensor:
             for side in leaves:
@@ -196,7 +200,7 @@ def steps(variant: str, loss: str, options: argparse.Namespace, rate: float) -> 
                 loss_function(loss)(scores, positives, 0.2).backward()
             return scores.i2t.detach()
 
-        seconds, scores = cpu_seconds(step), step()
+        seconds, scores = seconds_of(step, options.device), step()
         eager = eager or (seconds, scores)
         yield Line(
             model=variant,
@@ -205,9 +209,10 @@ def steps(variant: str, loss: str, options: argparse.Namespace, rate: float) -> 
             sentences=size,
             dim=options.batch_dim,
             threads=options.threads,
-            cpu_seconds=seconds,
+            device=options.device,
+            seconds=seconds,
             us_per_pair=seconds / size**2 * 1e6,
-            times_floor=seconds * rate / needed_flops(model, *leaves) / 3,
+            times_floor=seconds * rates[0] / needed_flops(model, *leaves) / 3,
             times_faster=eager[0] / seconds,
             difference=float((scores - eager[1]).abs().max()),
         )
@@ -239,6 +244,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch-dim", type=int, default=256)
     parser.add_argument("--losses", nargs="*", default=["hardest_hinge", "sum_hinge"])
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--csv", type=Path)
     return parser.parse_args(arguments)
 
@@ -247,14 +253,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, show each line, and keep what was measured so far."""
     options = parse(arguments)
     torch.set_num_threads(options.threads)
-    rate = product_rate()
-    print(f"a plain float32 product: {rate / 1e9:.1f} GFLOP in a second of processor time")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print("there is no CUDA device", file=sys.stderr)
+        return 1
+    rates = rates_on(options.device)
+    print(f"a plain float32 product: {rates[0] / 1e9:.1f} GFLOP in a second of {options.device}")
     print("  ".join(COLUMNS))
     lines: list[Line] = []
     for variant in options.models:
-        work = [scoring(variant, options, rate)]
+        work = [scoring(variant, options, rates)]
         if options.batch:
-            work += [steps(variant, loss, options, rate) for loss in options.losses]
+            work += [steps(variant, loss, options, rates) for loss in options.losses]
         for part in work:
             for line in part:
                 lines.append(line)

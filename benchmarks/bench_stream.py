@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmarks.measure import MIB, Setting, draw, encoded, forget_peak, make_model, resident
+from benchmarks.machine import MIB, forget_peak, resident
+from benchmarks.measure import Setting, draw, encoded, make_model
 
 from visavis.scoring.collect import Wanted
 from visavis.scoring.matrix import Block
@@ -50,11 +51,11 @@ def measure(model: str, pairs: int, dim: int, threads: int, memory_mib: int) -> 
     """One line, in a process of its own."""
     torch.set_num_threads(threads)
     count = round(pairs**0.5)
-    setting = Setting(model=model, kind="score", images=count, sentences=count, dim=dim)
+    setting = Setting(model=model, images=count, sentences=count, dim=dim)
     made = make_model(setting)
     with torch.inference_mode():
         if model == "vse":  # drawn vectors: encoding so many regions would take longer
-            drawn = draw(made.config, Setting(model=model, kind="score", images=2, sentences=2))
+            drawn = draw(made.config, Setting(model=model, images=2, sentences=2))
             left, right = encoded(made, *drawn)
             left, right = (_many(side, count, number) for number, side in enumerate((left, right)))
         else:

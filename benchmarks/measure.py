@@ -1,18 +1,13 @@
-"""What benchmarks are made of: drawn items, models, processor time and memory."""
+"""What benchmarks are made of: settings, drawn items, models and the operations that they need."""
 
 from __future__ import annotations
 
-import ctypes
-import math
-import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from benchmarks.machine import MIB
 
 from visavis.config import build
 from visavis.models import config_class, model_class
@@ -22,28 +17,56 @@ from visavis.types import Encoded, ImageBatch, SentenceBatch
 REGIONS, REGION_DIM, VOCABULARY = 36, 2048, 8000
 AT_ONCE = 128  # items that are encoded together
 DISTINCT = 256  # items that are drawn and encoded; of more, these are repeated
-MIB = 2**20
+FEW_VECTORS = 32  # the same where an item is one vector, which says nothing about time
 
-Kind = Literal["score", "bf16", "straight", "train", "recompute"]
-SCORES: tuple[Kind, ...] = ("score", "bf16", "straight")
+Kind = Literal["published", "plain", "engine", "bf16", "train", "recompute"]
+FORMS: tuple[Kind, ...] = ("published", "plain", "engine", "bf16")
+STEPS: tuple[Kind, ...] = ("train", "recompute")
+OF_VECTORS = ("mtfn", "saem", "vse", "vsrn")  # their score is one inner product
+
+# What is measured under which name; the name of a model alone is the model as it is by default.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "scan t2i": ("scan", {}),
+    "scan i2t": ("scan", {"direction": "i2t", "lambda_softmax": 4.0, "lambda_lse": 5.0}),
+    "bfan equal": ("bfan", {}),
+    "bfan prob": ("bfan", {"focal": "prob"}),
+    "camp paper": ("camp", {}),
+    "camp code_v1": ("camp", {"variant": "code_v1", "gate": "scalar", "fusion": "concat"}),
+    **{name: (name, {}) for name in ("mmca", "dcpa", *OF_VECTORS)},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """What one line measures."""
 
-    model: str
-    kind: Kind
+    model: str  # of `VARIANTS`, or of the table of models
+    kind: Kind = "engine"
     images: int
     sentences: int
-    values: tuple[tuple[str, object], ...] = ()  # settings of the model beside its sizes
-    whole: tuple[int, int] = (0, 0)  # images and sentences by which models of vectors are measured
+    values: tuple[tuple[str, object], ...] = ()  # further settings of the model beside its sizes
     dim: int = 0  # 0: the width that the model has by default
     threads: int = 1
     budget_mib: float = Block().budget_bytes / MIB
+    memory_mib: float = 64.0  # streaming: all that it holds beside its inputs
     rows: int = Block().rows
-    patience: float = 10.0  # seconds: repeated for so long, at most three times
+    patience: float = 4.0  # seconds of measuring
     seed: int = 0
+
+    @property
+    def family(self) -> str:
+        """The model's name in the table of models."""
+        return VARIANTS.get(self.model, (self.model, {}))[0]
+
+    @property
+    def block(self) -> Block:
+        """How the engine scores."""
+        return Block(
+            rows=self.rows,
+            budget_bytes=int(self.budget_mib * MIB),
+            memory_bytes=int(self.memory_mib * MIB),
+            precision="bf16" if self.kind == "bf16" else "fp32",
+        )
 
 
 def draw(config: Any, setting: Setting) -> tuple[ImageBatch, SentenceBatch]:  # noqa: ANN401
@@ -63,17 +86,18 @@ def draw(config: Any, setting: Setting) -> tuple[ImageBatch, SentenceBatch]:  # 
 
 
 def make_model(setting: Setting, *, straight: bool = False) -> Any:  # noqa: ANN401
-    """A model with weights drawn from the seed, in evaluation mode."""
-    cls = config_class(setting.model)
+    """A model with weights drawn from the seed, in evaluation mode; straight: by the equations."""
+    name, own = VARIANTS.get(setting.model, (setting.model, {}))
+    cls = config_class(name)
     values: dict[str, Any] = {"region_dim": REGION_DIM, "vocab_size": VOCABULARY}
-    values |= dict(setting.values)
+    values |= own | dict(setting.values)
     if setting.dim:
         values["dim"] = setting.dim
-    if straight:
+    if straight and name not in ("saem", "vse", "vsrn"):  # these have one form alone
         values["plain"] = True
     torch.manual_seed(setting.seed)
     with torch.inference_mode(mode=False):  # parameters must know when they change
-        return model_class(setting.model)(build(cls, values)).eval()
+        return model_class(name)(build(cls, values)).eval()
 
 
 def encoded(model: Any, images: ImageBatch, sentences: SentenceBatch) -> tuple[Encoded, Encoded]:  # noqa: ANN401
@@ -92,80 +116,23 @@ def encoded(model: Any, images: ImageBatch, sentences: SentenceBatch) -> tuple[E
 
 
 def items_of(model: Any, setting: Setting) -> tuple[Encoded, Encoded]:  # noqa: ANN401
-    """As many encoded items as are asked for; beyond `DISTINCT` they are the same again."""
-    counts = (setting.images, setting.sentences)
-    few = [min(count, DISTINCT) for count in counts]
-    drawn = draw(model.config, replace(setting, images=few[0], sentences=few[1]))
-    left, right = (
-        items if len(items) == count else items.select(torch.arange(count) % len(items))
-        for items, count in zip(encoded(model, *drawn), counts, strict=True)
-    )
-    return left, right
+    """The items of a setting, encoded; of many, the first `DISTINCT`, which are then repeated."""
+    most = FEW_VECTORS if setting.family in OF_VECTORS else DISTINCT
+    few = replace(setting, images=min(setting.images, most), sentences=min(setting.sentences, most))
+    return encoded(model, *draw(model.config, few))
 
 
 def needed_flops(model: Any, images: Encoded, sentences: Encoded) -> int:  # noqa: ANN401
     """Operations of every image with every sentence, without padding."""
-    left, right = (Counter(side.mask.sum(dim=1).tolist()) for side in (images, sentences))
+    return flops_of(model, images.mask.sum(dim=1), sentences.mask.sum(dim=1))
+
+
+def flops_of(model: Any, regions: torch.Tensor, words: torch.Tensor) -> int:  # noqa: ANN401
+    """The same from the number of real tokens of each item; one vector each side: its product."""
+    left, right = (Counter(counts.tolist()) for counts in (regions, words))
+    one = getattr(model, "pair_flops", lambda *_: 2 * model.config.dim)
     return sum(
-        many * more * int(model.pair_flops(regions, words))
-        for regions, many in left.items()
-        for words, more in right.items()
+        many * more * int(one(first, second))
+        for first, many in left.items()
+        for second, more in right.items()
     )
-
-
-def matrix_product(dtype: torch.dtype, size: int = 2048) -> tuple[Callable[[], object], int]:
-    """A matrix product to measure the machine by, and its operations."""
-    left, right = (torch.randn(size, size).to(dtype) for _ in range(2))
-    return lambda: left @ right, 2 * size**3
-
-
-def timed(function: Callable[[], object]) -> float:
-    """Seconds of the processor that a call takes, of all threads together."""
-    start = time.process_time()
-    function()
-    return time.process_time() - start
-
-
-def in_turns(functions: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, float]:
-    """Processor seconds of each, the fewest of up to three turns; none begins when time is up.
-
-    What else the machine does then slows all of them alike.
-    """
-    start = time.perf_counter()
-    found = {name: timed(function) for name, function in functions.items()}
-    for _ in range(2):
-        if time.perf_counter() - start > seconds:
-            break
-        found = {name: min(found[name], timed(functions[name])) for name in functions}
-    return found
-
-
-def resident(entry: str) -> float:
-    """MiB of a line of the process's status: VmRSS is now, VmHWM the highest; elsewhere NaN."""
-    status = Path("/proc/self/status")
-    lines = status.read_text(encoding="ascii").splitlines() if status.exists() else []
-    found = [float(line.split()[1]) / 1024 for line in lines if line.startswith(f"{entry}:")]
-    return found[0] if found else math.nan
-
-
-def forget_peak() -> None:
-    """Count the highest resident memory from now on, where the system can."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # freed memory that is kept would be used unseen
-    except (OSError, AttributeError, TypeError):
-        print("freed memory cannot be given back: peaks may be too low", file=sys.stderr)
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        print(
-            "this system cannot reset the peak of memory: peaks hold preparation", file=sys.stderr
-        )
-
-
-def watched(function: Callable[[], object]) -> dict[str, float]:
-    """The columns of memory, of one call."""
-    forget_peak()
-    before = resident("VmRSS")
-    function()
-    peak = resident("VmHWM")
-    return {"peak_mib": peak, "added_mib": peak - before}
