@@ -18,9 +18,10 @@ from visavis.cli.common import (
     run_name,
     show_json,
 )
-from visavis.cli.explain_figures import By, Model, Outputs, Split, open_named, pointing, sweep
+from visavis.cli.explain_figures import By, pointing, sweep
 from visavis.cli.explain_models import cross_rank, embedding, gates
 from visavis.cli.explain_training import curves, hardness
+from visavis.cli.explaining import Model, Outputs, Split, open_named, open_part
 from visavis.errors import DataError
 
 if TYPE_CHECKING:
@@ -160,7 +161,6 @@ def sheet(
     """Draw what a model finds: right and wrong answers, and the ranks of the missed ones."""
     from visavis.config import build
     from visavis.models.pretrained import Pretrained
-    from visavis.recipes.assemble import part_of
     from visavis.recipes.gallery import corpus_gallery
     from visavis.recipes.sheets import Examples, example_sheet, sheet_kind, write_sheet
 
@@ -169,10 +169,9 @@ def sheet(
     values = {"sentences": sentences, "images": images, "answers": top, "regions": regions}
     examples = build(Examples, values, "sheet")
     pretrained = Pretrained.from_pretrained(model)
-    material = open_named(pretrained, data, corpus, features)
-    part = part_of(material.corpus, split)
-    gallery = corpus_gallery(pretrained, part, material.features)
-    drawn = example_sheet(gallery, part, examples)
+    part = open_part(pretrained, data, corpus, features, split)
+    gallery = corpus_gallery(pretrained, part.corpus, part.features)
+    drawn = example_sheet(gallery, part.corpus, examples)
     for path in output:
         write_sheet(drawn, path)
         typer.echo(f"wrote {path}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,12 +18,17 @@ from visavis.cli.common import (
     run_name,
     show_json,
 )
-from visavis.errors import RecipeError
+from visavis.cli.explaining import (
+    DRAWN,
+    Model,
+    Outputs,
+    Split,
+    check_endings,
+    open_part,
+    tell,
+)
 
 if TYPE_CHECKING:
-    from visavis.evaluation.report import Grid
-    from visavis.models.pretrained import Pretrained
-    from visavis.recipes.assemble import Material
     from visavis.recipes.explained import Pointing
 
 
@@ -41,20 +45,6 @@ class Rule(StrEnum):
 
     CENTRE = "centre"
     OVERLAP = "overlap"
-
-
-Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A run or model folder, or a hub name.")
-]
-Split = Annotated[
-    str, typer.Option("--split", metavar="NAME", help="Split of the corpus; `all` for every one.")
-]
-Outputs = Annotated[
-    list[Path] | None,
-    typer.Option("--output", "-o", metavar="FILE", help="Where it is written; may stand often."),
-]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Decides what is drawn at random.")]
-DRAWN = (".png", ".json")  # endings of a figure
 
 
 def sweep(
@@ -79,12 +69,8 @@ def sweep(
 
     Only settings that change no parameter. Files are written as .png (a plot) or .json.
     """
-    from rich.console import Console
-
-    from visavis.evaluation.report import show
     from visavis.files import atomic_path, write_json
     from visavis.models.pretrained import Pretrained
-    from visavis.recipes.assemble import Material, part_of
     from visavis.recipes.sweep import (
         SweepConfig,
         draw_sweep,
@@ -97,8 +83,7 @@ def sweep(
     check_endings(output, DRAWN, "a sweep")
     chosen = parse_values(values)
     pretrained = Pretrained.from_pretrained(model)
-    material = open_named(pretrained, data, corpus, features)
-    part = Material(part_of(material.corpus, split), material.features)
+    part = open_part(pretrained, data, corpus, features, split)
     config = SweepConfig(setting=setting, values=chosen, protocol=protocol, name=run_name(model))
     with progress_bar("scoring") as progress:
         found = measure_sweep(pretrained, part, config, progress=progress)
@@ -108,10 +93,7 @@ def sweep(
         else:
             with atomic_path(path) as temporary:
                 draw_sweep(found).save(temporary, format="PNG")
-    if as_json:
-        show_json(sweep_values(found))
-    else:
-        show(sweep_grid(found), Console())
+    tell(sweep_grid(found), sweep_values(found) if as_json else None)
 
 
 def pointing(
@@ -137,17 +119,15 @@ def pointing(
     from visavis.data.open import find_corpus
     from visavis.files import write_json
     from visavis.models.pretrained import Pretrained
-    from visavis.recipes.assemble import Material, part_of
     from visavis.recipes.explained import PointingConfig, measure_pointing, pointing_values
 
     check_endings(output, (".json",), "pointing")
     pretrained = Pretrained.from_pretrained(model)
     name = corpus_name(corpus, pretrained)
-    material = open_named(pretrained, data, corpus, features)
+    part = open_part(pretrained, data, corpus, features, split)
     config = PointingConfig(
         sentences=sentences, kind=None if by is None else by.value, rule=rule.value
     )
-    part = Material(part_of(material.corpus, split), material.features)
     with progress_bar("explaining") as progress:
         found = measure_pointing(
             pretrained, part, find_corpus(name, data_root(data)), config, progress=progress
@@ -159,39 +139,6 @@ def pointing(
         show_json(told)
     else:
         _print_pointing(found, run_name(model))
-
-
-def open_named(
-    pretrained: Pretrained,
-    data: Path | None,
-    corpus: str | None,
-    features: Path | None,
-    instead: str = "",
-) -> Material:
-    """A corpus that is named, or the one the model was trained on, linked to its features."""
-    from visavis.recipes.assemble import open_material
-
-    root = data_root(data, instead)
-    return open_material(corpus_name(corpus, pretrained), root, features)
-
-
-def check_endings(output: list[Path] | None, known: tuple[str, ...], what: str) -> None:
-    """Refuse a file that cannot be written: a mistake is said before the work."""
-    for path in output or ():
-        if path.suffix.lower() not in known:
-            raise RecipeError(f"{path}: {what} is written as {' or '.join(known)}; name it so")
-
-
-def tell(grid: Grid, values: dict[str, object] | None) -> None:
-    """A table on the output stream, or JSON where there are values."""
-    from rich.console import Console
-
-    from visavis.evaluation.report import show
-
-    if values is not None:
-        show_json(values)
-    else:
-        show(grid, Console())
 
 
 def _print_pointing(found: Pointing, name: str) -> None:

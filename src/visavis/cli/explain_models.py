@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from visavis.cli.common import AsJson, CorpusName, Data, FeaturesPath, progress_bar, run_name
-from visavis.cli.explain_figures import (
+from visavis.cli.explaining import (
     DRAWN,
     Model,
     Outputs,
     Seed,
     Split,
     check_endings,
-    open_named,
-    tell,
+    deliver,
+    open_part,
 )
 from visavis.errors import RecipeError
 
@@ -50,7 +51,6 @@ def embedding(
 
     Models that fuse a pair to a vector, such as mtfn and camp. Files are written as .png or .json.
     """
-    from visavis.recipes.assemble import Material, part_of
     from visavis.recipes.beside import recipe_of
     from visavis.recipes.embedding import (
         EmbeddingConfig,
@@ -69,14 +69,16 @@ def embedding(
     for name, pretrained, model in _opened(models):
         recipe = recipe_of(model)
         named.append(Named(name, pretrained, "" if recipe is None else recipe.objective.loss))
-    material = open_named(named[0].pretrained, data, corpus, features)
-    part = Material(part_of(material.corpus, split), material.features)
+    part = open_part(named[0].pretrained, data, corpus, features, split)
     with progress_bar("fusing") as progress:
         found = measure_embedding(named, part, config, progress=progress)
-    for path in output or ():
-        write_embedding(found, path)
-        typer.echo(f"wrote {path}", err=as_json)
-    tell(embedding_grid(found), embedding_values(found) if as_json else None)
+    deliver(
+        output,
+        partial(write_embedding, found),
+        embedding_grid(found),
+        partial(embedding_values, found),
+        as_json=as_json,
+    )
 
 
 def gates(
@@ -106,7 +108,6 @@ def gates(
     Models with gates, such as camp. Files are written as .png or .json.
     """
     from visavis.models.pretrained import Pretrained
-    from visavis.recipes.assemble import Material, part_of
     from visavis.recipes.gates import (
         GatesConfig,
         gates_grid,
@@ -120,14 +121,16 @@ def gates(
         image=image, sentence=sentence, pairs=pairs, seed=seed, name=run_name(model)
     )
     pretrained = Pretrained.from_pretrained(model)
-    material = open_named(pretrained, data, corpus, features)
-    part = Material(part_of(material.corpus, split), material.features)
+    part = open_part(pretrained, data, corpus, features, split)
     with progress_bar("gates") as progress:
         found = measure_gates(pretrained, part, config, progress=progress)
-    for path in output or ():
-        write_gates(found, path)
-        typer.echo(f"wrote {path}", err=as_json)
-    tell(gates_grid(found), gates_values(found) if as_json else None)
+    deliver(
+        output,
+        partial(write_gates, found),
+        gates_grid(found),
+        partial(gates_values, found),
+        as_json=as_json,
+    )
 
 
 def cross_rank(
@@ -146,7 +149,6 @@ def cross_rank(
     import tempfile
 
     from visavis.explain.charts import check_plotting
-    from visavis.recipes.assemble import Material, part_of
     from visavis.recipes.cross_rank import (
         cross_rank_grid,
         cross_rank_values,
@@ -158,14 +160,16 @@ def cross_rank(
     if any(path.suffix.lower() == ".png" for path in output or ()):
         check_plotting()
     named = [(name, pretrained) for name, pretrained, _ in _opened(models)]
-    material = open_named(named[0][1], data, corpus, features)
-    part = Material(part_of(material.corpus, split), material.features)
+    part = open_part(named[0][1], data, corpus, features, split)
     with tempfile.TemporaryDirectory() as scratch, progress_bar("scoring") as progress:
         found = measure_cross_ranks(named, part, scratch=Path(scratch), progress=progress)
-    for path in output or ():
-        write_cross_ranks(found, path)
-        typer.echo(f"wrote {path}", err=as_json)
-    tell(cross_rank_grid(found), cross_rank_values(found) if as_json else None)
+    deliver(
+        output,
+        partial(write_cross_ranks, found),
+        cross_rank_grid(found),
+        partial(cross_rank_values, found),
+        as_json=as_json,
+    )
 
 
 def _opened(models: list[str]) -> list[tuple[str, Pretrained, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,7 @@ from visavis.cli.common import (
     progress_bar,
     run_name,
 )
-from visavis.cli.explain_figures import DRAWN, Model, Outputs, Seed, check_endings, tell
+from visavis.cli.explaining import DRAWN, Model, Outputs, Seed, check_endings, deliver
 from visavis.errors import RecipeError
 
 USUAL_BATCH = 128  # where no recipe tells the size of the training's batches
@@ -42,10 +43,13 @@ def curves(
     if any(path.suffix.lower() == ".png" for path in output or ()):
         check_plotting()
     found = read_curves(runs, [run_name(run) for run in runs])
-    for path in output or ():
-        write_curves(found, path)
-        typer.echo(f"wrote {path}", err=as_json)
-    tell(curves_grid(found), curves_values(found) if as_json else None)
+    deliver(
+        output,
+        partial(write_curves, found),
+        curves_grid(found),
+        partial(curves_values, found),
+        as_json=as_json,
+    )
 
 
 def hardness(
@@ -117,10 +121,13 @@ def hardness(
         )
     miner = lists.about.get("miner")
     origin = Origin(str(negatives), str(miner["name"]) if isinstance(miner, dict) else "")
-    for path in output or ():
-        write_hardness(found, origin, path)
-        typer.echo(f"wrote {path}", err=as_json)
-    tell(hardness_grid(found, origin), hardness_values(found, origin) if as_json else None)
+    deliver(
+        output,
+        partial(write_hardness, found, origin),
+        hardness_grid(found, origin),
+        partial(hardness_values, found, origin),
+        as_json=as_json,
+    )
 
 
 def _sizes(text: str) -> tuple[int, ...]:
