@@ -17,10 +17,8 @@ from visavis.errors import VisavisError
 from visavis.kernels.build import load_library
 from visavis.kernels.gradients import AlignedPairs, EveryPair
 from visavis.kernels.sides import Plan, Tensors, planned, readied
-from visavis.kernels.spec import AttendSpec, Attention
-from visavis.kernels.structures import AGGREGATIONS, FOCALS
-
-NORM = "clipped_l2norm"
+from visavis.kernels.spec import Attention
+from visavis.kernels.taken import empty, unknown
 
 
 def missing() -> str:
@@ -36,19 +34,7 @@ def refusal(attention: Attention) -> str:
             return f"it runs on the processor, not on {side.vectors.device.type}"
         if side.vectors.dtype != torch.float32:
             return f"it takes float32, not {str(side.vectors.dtype).removeprefix('torch.')}"
-        if not side.vectors.numel() or not bool(side.mask.any(dim=1).all()):
-            return "there is nothing to look at"
-    return next(filter(None, map(_unknown, attention.specs)), "")
-
-
-def _unknown(spec: AttendSpec) -> str:
-    if spec.norm != NORM:
-        return f"it has {NORM}, not {spec.norm}"
-    if spec.focal not in FOCALS or spec.aggregation not in AGGREGATIONS:
-        return f"it has no {spec.focal} with {spec.aggregation}"
-    if spec.aggregation == "LogSumExp" and not spec.lambda_lse > 0:
-        return f"its LogSumExp needs lambda_lse above 0, not {spec.lambda_lse}"
-    return ""
+    return empty(attention) or unknown(attention)
 
 
 def attended_scores(attention: Attention) -> Tensor:

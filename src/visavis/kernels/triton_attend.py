@@ -15,11 +15,10 @@ from torch import Tensor
 from torch.autograd import Function
 
 from visavis.kernels.sides import Tensors, readied
-from visavis.kernels.spec import AttendSpec, Attention, Items, Vectors
-from visavis.kernels.structures import AGGREGATIONS, FOCALS
+from visavis.kernels.spec import Attention, Items, Vectors
+from visavis.kernels.taken import empty, unknown
 from visavis.kernels.triton_launch import ROWS, WORDS, Launch, Plan, interpreting, way
 
-NORM = "clipped_l2norm"
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 CAPABILITY = (8, 0)  # the least that multiplies bfloat16
 SHARED = 2**17  # bytes on the chip that the largest tiles need
@@ -47,7 +46,7 @@ def refusal(attention: Attention) -> str:
             return f"it takes items of up to {longest} vectors here, not of {side.vectors.shape[1]}"
         if device.type == "cuda" and (why_not := _device_lacks(device)):
             return why_not
-    return next(filter(None, map(_unknown, attention.specs)), "") or _empty(attention)
+    return unknown(attention) or empty(attention)
 
 
 def _device_lacks(device: torch.device) -> str:
@@ -59,23 +58,6 @@ def _device_lacks(device: torch.device) -> str:
     properties = torch.cuda.get_device_properties(device)
     if getattr(properties, "shared_memory_per_block_optin", SHARED) < SHARED:
         return "it needs 128 KiB of shared memory for a program"
-    return ""
-
-
-def _unknown(spec: AttendSpec) -> str:
-    if spec.norm != NORM:
-        return f"it has {NORM}, not {spec.norm}"
-    if spec.focal not in FOCALS or spec.aggregation not in AGGREGATIONS:
-        return f"it has no {spec.focal} with {spec.aggregation}"
-    if spec.aggregation == "LogSumExp" and not spec.lambda_lse > 0:
-        return f"its LogSumExp needs lambda_lse above 0, not {spec.lambda_lse}"
-    return ""
-
-
-def _empty(attention: Attention) -> str:
-    for side in (attention.left, attention.right):
-        if not side.vectors.numel() or not bool(side.mask.any(dim=1).all()):
-            return "there is nothing to look at"
     return ""
 
 
