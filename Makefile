@@ -38,9 +38,9 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix src tests benchmarks
 	$(BIN)/ruff format src tests benchmarks
 
-# Tables of results/*.json in README.md and docs/results.md, of benchmarks/machines/*.csv in docs/speed.md.
+# Tables of results/ in README.md, docs/results.md and docs/aoq.md, of benchmarks/machines/*.csv in docs/speed.md.
 results: $(VENV)/.core
-	$(BIN)/python benchmarks/results_table.py
+	$(BIN)/python -m benchmarks.results_table
 	$(BIN)/python -m benchmarks.speed_table
 
 clean:

@@ -1,4 +1,4 @@
-"""Tables of `results/*.json` in README.md and docs/results.md, between the marks of a block.
+"""Tables of `results/` in README.md, docs/results.md and docs/aoq.md, between the marks of a block.
 
 `make results` writes them; with `--check` nothing is written and a table that is out of date is an
 error. Rows are called after their files: `results/scan-flickr8k.json` is the run `scan-flickr8k`.
@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+from benchmarks import aoq_table
 
 from visavis.errors import VisavisError
 from visavis.evaluation.evaluate import Evaluation
@@ -91,7 +93,11 @@ def pages(root: Path) -> dict[Path, str]:
     """What the pages should say, for the results that are there."""
     found = read_results(root / "results")
     recalls, ranks = recall_tables(found), rank_tables(found)
-    blocks = {"README.md": recalls, "docs/results.md": "\n\n".join(filter(None, (recalls, ranks)))}
+    blocks = {
+        "README.md": recalls,
+        "docs/results.md": "\n\n".join(filter(None, (recalls, ranks))),
+        "docs/aoq.md": aoq_table.table(root / "results") or EMPTY,
+    }
     return {
         root / name: filled((root / name).read_text(encoding="utf-8"), block)
         for name, block in blocks.items()

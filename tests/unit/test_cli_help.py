@@ -12,8 +12,8 @@ from visavis import __version__
 
 HEAVY = ("torch", "transformers", "skimage", "scipy", "numpy", "accelerate", "PIL", "onnxruntime")
 VERBS = (
-    "train", "evaluate", "search", "caption", "explain", "extract", "mine", "distill", "convert",
-    "data", "demo", "serve", "doctor",
+    "train", "evaluate", "compare", "search", "caption", "explain", "extract", "mine", "distill",
+    "convert", "data", "demo", "serve", "doctor",
 )  # fmt: skip
 SCRIPT = """
 import sys

@@ -41,7 +41,7 @@ def put_result(root: Path, name: str, *, images: int, right: int) -> None:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     (tmp_path / "docs").mkdir()
-    for name in ("README.md", "docs/results.md"):
+    for name in ("README.md", "docs/results.md", "docs/aoq.md"):
         (tmp_path / name).write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
     return tmp_path
 

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from visavis import __version__
 from visavis.cli import (
+    compare,
     convert,
     data,
     demo,
@@ -63,6 +64,7 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
 app.add_typer(index.app, name="index")
 app.command("search")(search.search)
 app.command("caption")(search.caption)

@@ -1,13 +1,15 @@
-"""Two evaluations of the same queries, set against each other."""
+"""Evaluations of the same queries, set against each other."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from visavis.errors import DataError
+from visavis.config import plain
 from visavis.evaluation.evaluate import Evaluation
 from visavis.evaluation.saved import load
+from visavis.evaluation.seeds import Method, check_alike
 from visavis.metrics.significance import Difference, Resampling, paired_test
 
 
@@ -25,23 +27,16 @@ class Comparison:
 
 
 def compare(
-    first: Evaluation, second: Evaluation, resampling: Resampling | None = None
+    first: Evaluation | Method, second: Evaluation | Method, resampling: Resampling | None = None
 ) -> Comparison:
-    """Test whether one run is better than another, over the images both were asked about.
+    """Test whether one run, or the mean of one method's runs, is better than another.
+
+    The test is over the images that both were asked about.
 
     Raises:
         DataError: another corpus, protocol or tie rule; ranks of single queries were not kept.
     """
-    for what, one, other in (
-        ("corpora", first.subject.fingerprint, second.subject.fingerprint),
-        ("protocols", first.protocol, second.protocol),
-        ("tie rules", first.ties, second.ties),
-    ):
-        if one != other:
-            raise DataError(
-                f"{first.name} and {second.name} were evaluated under different {what} "
-                f"({one}, {other}); evaluate both alike to compare them"
-            )
+    check_alike([first, second])
     settings = resampling or Resampling()
     return Comparison(
         first=first.name,
@@ -61,3 +56,31 @@ def compare_files(first: Path, second: Path, resampling: Resampling | None = Non
         DataError: a file that is no evaluation, or two that cannot be compared.
     """
     return compare(load(first), load(second), resampling)
+
+
+def as_json(methods: Sequence[Method], resampling: Resampling | None = None) -> dict[str, object]:
+    """Methods, and each of them less the first, as JSON values.
+
+    Raises:
+        DataError: methods that cannot be compared.
+    """
+    check_alike(methods)
+    first = methods[0]
+    return {
+        "format": "visavis-comparison",
+        "version": 1,
+        "corpus": first.subject.corpus,
+        "fingerprint": first.subject.fingerprint,
+        "protocol": first.protocol,
+        "methods": [
+            {
+                "name": method.name,
+                "runs": [{"name": run.name, "metrics": plain(run.metrics)} for run in method.runs],
+                "metrics": plain(method.metrics),
+                "spread": method.spread,
+                "intervals": plain(method.intervals(resampling)),
+            }
+            for method in methods
+        ],
+        "differences": [plain(compare(other, first, resampling)) for other in methods[1:]],
+    }

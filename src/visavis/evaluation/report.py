@@ -13,11 +13,12 @@ from rich.text import Text
 
 from visavis.config import plain
 from visavis.errors import DataError
-from visavis.evaluation.compare import Comparison
+from visavis.evaluation.compare import Comparison, compare
 from visavis.evaluation.evaluate import Evaluation, Subject
 from visavis.evaluation.saved import as_json
+from visavis.evaluation.seeds import Method, check_alike
 from visavis.metrics.recall import CUTOFFS, RECALLS
-from visavis.metrics.significance import COLUMNS
+from visavis.metrics.significance import COLUMNS, Difference, Interval, Resampling
 
 PUBLISHED = "published"  # in the details of an evaluation: figures that its recipe names
 
@@ -69,7 +70,7 @@ def evaluation_grid(evaluations: Sequence[Evaluation], *, diagnostics: bool = Fa
         )
     rows = []
     for each in evaluations:
-        rows.append(_row(each.name, each.metrics, _interval(each)))
+        rows.append(_row(each.name, each.metrics, _bracketed(each.intervals)))
         if published := _published(each):
             rows.append(_row(f"{each.name}, published", published, ""))
     rows.append(_row(_CHANCE, first.chance, ""))
@@ -79,7 +80,6 @@ def evaluation_grid(evaluations: Sequence[Evaluation], *, diagnostics: bool = Fa
 
 def comparison_grid(comparison: Comparison) -> Grid:
     """One row per metric: the difference, its interval and its p-value."""
-    level = f"{100 * comparison.resampling.level:g} %"
     rows = tuple(
         (key, f"{d.value:+.1f}", f"{d.low:+.1f} to {d.high:+.1f}", f"{d.p_value:.4f}")
         for key, d in ((key, comparison.differences[key]) for key in COLUMNS)
@@ -87,13 +87,59 @@ def comparison_grid(comparison: Comparison) -> Grid:
     return Grid(
         title=f"{comparison.first} less {comparison.second}: "
         f"{comparison.corpus}, protocol {comparison.protocol}",
-        header=("metric", "difference", f"{level} interval", "p"),
+        header=("metric", "difference", f"{_level(comparison.resampling)} interval", "p"),
         rows=rows,
         notes=(
             "paired over images; p by sign-flip permutation, not corrected for several metrics",
             f"corpus fingerprint {comparison.fingerprint}",
         ),
     )
+
+
+def methods_grid(methods: Sequence[Method], resampling: Resampling | None = None) -> Grid:
+    """One row per method: the mean of its runs, with the interval of that mean.
+
+    Raises:
+        DataError: methods of different corpora or protocols; ranks of queries were not kept.
+    """
+    check_alike(methods)
+    first = methods[0].runs[0]
+    rows = [
+        _row(each.name, each.metrics, _bracketed(each.intervals(resampling))) for each in methods
+    ]
+    rows.append(_row(_CHANCE, first.chance, ""))
+    return Grid(_title(first), _HEADER, tuple(rows), _notes(first))
+
+
+def differences_grid(methods: Sequence[Method], resampling: Resampling | None = None) -> Grid:
+    """One row per method: its rsum, and what that is more than the first method's.
+
+    Raises:
+        DataError: methods that cannot be compared.
+    """
+    settings = resampling or Resampling()
+    base = methods[0]
+    rows = [_contrast(base, None)]
+    for other in methods[1:]:
+        rows.append(_contrast(other, compare(other, base, settings).differences["rsum"]))
+    return Grid(
+        title=f"rsum, and how far above that of {base.name}",
+        header=("run", "runs", "rsum", "spread", "difference", f"{_level(settings)} interval", "p"),
+        rows=tuple(rows),
+        notes=(
+            "spread: standard deviation over the runs of a method, which differ in their seeds",
+            "paired over images; p by sign-flip permutation, not corrected for several rows",
+        ),
+    )
+
+
+def _contrast(method: Method, difference: Difference | None) -> tuple[str, ...]:
+    spread = "" if method.spread is None else f"{method.spread:.1f}"
+    known = (method.name, str(len(method.runs)), f"{method.metrics['rsum']:.1f}", spread)
+    if difference is None:
+        return (*known, "", "", "")
+    value, low, high = difference.value, difference.low, difference.high
+    return (*known, f"{value:+.1f}", f"{low:+.1f} to {high:+.1f}", f"{difference.p_value:.4f}")
 
 
 def as_table(grid: Grid) -> Table:
@@ -157,8 +203,12 @@ def _row(name: str, metrics: Mapping[str, float], interval: str) -> tuple[str, .
     return (name, *cells[:-1], f"{cells[-1]}{interval}")
 
 
-def _interval(evaluation: Evaluation) -> str:
-    found = evaluation.intervals.get("rsum")
+def _level(resampling: Resampling) -> str:
+    return f"{100 * resampling.level:g} %"
+
+
+def _bracketed(intervals: Mapping[str, Interval]) -> str:
+    found = intervals.get("rsum")
     return "" if found is None else f" [{found.low:.1f}, {found.high:.1f}]"
 
 
@@ -171,11 +221,10 @@ def _notes(evaluation: Evaluation) -> tuple[str, ...]:
     subject = evaluation.subject
     count = len(evaluation.folds)
     folds = "1 fold" if count == 1 else f"mean of {count} folds"
-    level = f"{100 * evaluation.resampling.level:g} %"
     notes = [
         f"{subject.images:,} images, {subject.sentences:,} sentences "
         f"({_per_image(subject)} per image), {folds}, {evaluation.ties}",
-        f"in brackets: {level} interval, bootstrap over images",
+        f"in brackets: {_level(evaluation.resampling)} interval, bootstrap over images",
         f"corpus fingerprint {subject.fingerprint}",
     ]
     if evaluation.note:
