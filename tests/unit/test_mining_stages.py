@@ -62,6 +62,19 @@ def test_the_second_round_reads_what_the_first_ones_best_model_finds(tmp_path: P
     assert "offline" not in read_metrics(tmp_path / "stages" / "1-one" / "metrics.jsonl")[0]
 
 
+def test_a_second_round_warms_up_exactly_as_the_first_one_did(tmp_path: Path) -> None:
+    second = {"objective": {"warmup_epochs": 1, **OFFLINE}, "train": {"epochs": 2}}
+    recipe = two_rounds(second, drop_words=0.3, drop_regions=0.3, schedule={"name": "constant"})
+    train(recipe, MATERIAL, tmp_path, show_progress=False)
+    one, two = (
+        read_metrics(tmp_path / "stages" / name / "metrics.jsonl") for name in ("1-one", "2-two")
+    )
+    said = ("epoch", "step", "loss", "rsum")
+    first, again = ([[line.get(key) for key in said] for line in lines] for lines in (one, two))
+    assert again[: len(first)] == first
+    assert {line["epoch"] for line in two if "offline" in line} == {1}
+
+
 def test_what_was_mined_is_not_mined_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tmp_path)
     for name in ("states", "tensorboard"):

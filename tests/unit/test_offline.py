@@ -51,10 +51,10 @@ def some(corpus: Corpus, h: int = 12, seed: int = 0) -> Negatives:
     return Negatives(*lists, *scores, pairs, {"fingerprint": corpus.fingerprint()})
 
 
-def source_of(*, derived: bool = True, **draw: Any) -> OfflineSource:
+def source_of(*, derived: bool = True, since: int = 0, **draw: Any) -> OfflineSource:
     corpus, sides = sides_of(torch.arange(IMAGES * 2.0).view(IMAGES, 2), EACH)
     pairs = PairSource(corpus, sides.features, sides.texts)
-    return OfflineSource(pairs, some(corpus), DrawConfig(**draw), derived=derived)
+    return OfflineSource(pairs, some(corpus), DrawConfig(**draw), derived=derived, since=since)
 
 
 def test_an_epoch_has_every_pair_once_with_new_negatives() -> None:
@@ -65,6 +65,18 @@ def test_an_epoch_has_every_pair_once_with_new_negatives() -> None:
     by_pair = [order[order[:, 0].argsort()] for order in (first, second)]
     assert not torch.equal(by_pair[0], by_pair[1])
     assert torch.equal(first, source.order(1, 0))
+
+
+def test_epochs_before_the_first_with_negatives_are_those_of_the_pairs_alone() -> None:
+    source = source_of(since=2)
+    rows = source.order(3, 1)
+    assert torch.equal(rows, source.source.order(3, 1))
+    images, sentences, positives = source.read(rows[:4].tolist())
+    plain = source.source.read(rows[:4].tolist())
+    assert torch.equal(images.regions, plain[0].regions)
+    assert torch.equal(sentences.ids, plain[1].ids)
+    assert torch.equal(positives, plain[2])
+    assert torch.equal(source.order(3, 2), source_of().order(3, 2))
 
 
 def test_negatives_stand_in_the_anchors_lists_and_derived_ones_belong_to_them() -> None:
@@ -255,14 +267,15 @@ def test_three_passes_differ_from_one_only_where_batches_have_statistics() -> No
         assert torch.allclose(*found, atol=1e-6) == same, variant
 
 
-def test_while_it_warms_up_negatives_are_left_alone() -> None:
+def test_while_it_warms_up_negatives_play_no_part() -> None:
     config = ObjectiveConfig(warmup_epochs=1, offline=OfflineConfig(loss="off_quintuplet"))
     objective = Objective(tiny_model("vse"), config)
     pairs = batch()
     plain = Batch(pairs.images.select(slice(3)), pairs.sentences.select(slice(3)), pairs.positives)
-    warm = objective(pairs, 0)
-    assert list(warm) == ["ranking"]
-    torch.testing.assert_close(warm["ranking"], objective(plain, 0)["ranking"])
+    for given in (pairs, plain):
+        warm = objective(given, 0)
+        assert list(warm) == ["ranking"]
+        torch.testing.assert_close(warm["ranking"], objective(plain, 0)["ranking"])
     assert list(objective(pairs, 1)) == ["ranking", "offline"]
 
 

@@ -163,13 +163,20 @@ class OfflineSource:
 
     A row of its orders is pair, i_off, t_off and, when derived pairs are wanted, i~ and t~. The
     first P images and sentences of what it reads are the pairs', then come P of i_off and t_off,
-    then P of i~ and t~.
+    then P of i~ and t~. Epochs before `since` are those of the source itself, to the bit: a
+    training that warms up without mined negatives begins as one that never reads them.
     """
 
     def __init__(
-        self, source: PairSource, found: Negatives, config: DrawConfig, *, derived: bool = True
+        self,
+        source: PairSource,
+        found: Negatives,
+        config: DrawConfig,
+        *,
+        derived: bool = True,
+        since: int = 0,
     ) -> None:
-        self.source, self.config, self.derived = source, config, derived
+        self.source, self.config, self.derived, self.since = source, config, derived, since
         self.pairs = source.corpus.pairs
         self.of_images, self.of_sentences = narrowed(found, self.pairs, config)
         self.each = max(1, round(len(found.images) / len(found.sentences)))
@@ -182,8 +189,13 @@ class OfflineSource:
         return len(self.source)
 
     def order(self, seed: int, epoch: int) -> Tensor:
-        """The order of the pairs, each with its negatives of this epoch: (P, 3) or (P, 5)."""
+        """The order of the pairs, each with its negatives of this epoch: (P, 3) or (P, 5).
+
+        Before the first epoch with negatives: (P,), the pairs alone.
+        """
         order = self.source.order(seed, epoch)
+        if epoch < self.since:
+            return order
         generator = np.random.default_rng([seed, epoch, 2020])
         found = torch.from_numpy(self.draw(order.numpy(), generator))
         return torch.cat([order[:, None], found], dim=1)
@@ -237,9 +249,13 @@ class OfflineSource:
         t_far = self._sentences_of.pick(i_off, draws[:, 1])
         return np.stack([i_off, t_off, i_far, t_far], axis=1)
 
-    def read(self, rows: Sequence[Sequence[int]]) -> tuple[ImageBatch, SentenceBatch, Tensor]:
+    def read(
+        self, rows: Sequence[int] | Sequence[Sequence[int]]
+    ) -> tuple[ImageBatch, SentenceBatch, Tensor]:
         """Images and sentences of some rows of an order, positives (P, P) of the pairs alone."""
         table = np.asarray(rows, dtype=np.int64)
+        if table.ndim == 1:
+            return self.source.read(table.tolist())
         chosen = self.pairs[table[:, 0]]
         images = np.concatenate([chosen[:, 0], *table[:, 1::2].T])
         sentences = np.concatenate([chosen[:, 1], *table[:, 2::2].T])

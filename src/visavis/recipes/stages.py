@@ -164,8 +164,9 @@ def _source(
             found = negatives_by(
                 Pretrained.from_pretrained(miner), material, mine, stage.folder / MINED, progress
             )
-    derived = stage.recipe.objective.offline.reads_derived
-    return OfflineSource(source, found, mine.draw, derived=derived)
+    objective = stage.recipe.objective
+    derived, since = objective.offline.reads_derived, objective.warmup_epochs
+    return OfflineSource(source, found, mine.draw, derived=derived, since=since)
 
 
 def _hooks(stage: Stage, assembly: Assembly) -> Hooks:

@@ -74,7 +74,6 @@ class Objective(nn.Module):
         matcher = self.model
         if not isinstance(matcher, Matcher):
             raise TypeError(f"{type(matcher).__name__} does not follow the Matcher protocol")
-        batch = self._read(batch, epoch)
         images, sentences = self._encoded(matcher, batch)
         pairs = len(batch)
         # Precision ends here: scores, softmax and losses are float32.
@@ -96,13 +95,6 @@ class Objective(nn.Module):
 
     def _uses_mined(self, epoch: int) -> bool:
         return self.config.offline.used and epoch >= self.config.warmup_epochs
-
-    def _read(self, batch: Batch, epoch: int) -> Batch:
-        """The batch without mined negatives that this epoch has no use for."""
-        if self._uses_mined(epoch):
-            return batch
-        pairs = len(batch)
-        return Batch(_first(batch.images, pairs), _first(batch.sentences, pairs), batch.positives)
 
     def _encoded(self, matcher: Matcher, batch: Batch) -> tuple[Encoded, Encoded]:
         """Both sides, mined negatives behind: in one pass, or as published in three.
