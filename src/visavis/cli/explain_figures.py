@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,8 +25,8 @@ from visavis.cli.explaining import (
     Outputs,
     Split,
     check_endings,
+    deliver,
     open_part,
-    tell,
 )
 
 if TYPE_CHECKING:
@@ -69,14 +70,13 @@ def sweep(
 
     Only settings that change no parameter. Files are written as .png (a plot) or .json.
     """
-    from visavis.files import atomic_path, write_json
     from visavis.models.pretrained import Pretrained
     from visavis.recipes.sweep import (
         SweepConfig,
-        draw_sweep,
         parse_values,
         sweep_grid,
         sweep_values,
+        write_sweep,
     )
     from visavis.recipes.sweep import sweep as measure_sweep
 
@@ -87,13 +87,13 @@ def sweep(
     config = SweepConfig(setting=setting, values=chosen, protocol=protocol, name=run_name(model))
     with progress_bar("scoring") as progress:
         found = measure_sweep(pretrained, part, config, progress=progress)
-    for path in output or ():
-        if path.suffix.lower() == ".json":
-            write_json(path, sweep_values(found))
-        else:
-            with atomic_path(path) as temporary:
-                draw_sweep(found).save(temporary, format="PNG")
-    tell(sweep_grid(found), sweep_values(found) if as_json else None)
+    deliver(
+        output,
+        partial(write_sweep, found),
+        sweep_grid(found),
+        lambda: sweep_values(found),
+        as_json=as_json,
+    )
 
 
 def pointing(

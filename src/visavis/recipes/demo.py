@@ -12,25 +12,24 @@ from pathlib import Path
 from visavis.data.corpus import Corpus
 from visavis.data.features import Features
 from visavis.data.open import link
-from visavis.data.scenes import read_alignment, read_scenes, write_scenes
+from visavis.data.scenes import read_scenes, write_scenes
 from visavis.data.scenes_world import SceneConfig
 from visavis.data.store import FeatureStore
 from visavis.evaluation.evaluate import Evaluation
-from visavis.explain.pointing import Localisation, localisation
+from visavis.explain.pointing import Localisation
 from visavis.extract.run import extract_folder
 from visavis.extract.table import make_extractor
 from visavis.models.pretrained import Pretrained
 from visavis.recipes.assemble import Material
-from visavis.recipes.gallery import Gallery, corpus_gallery
+from visavis.recipes.explained import PointingConfig, measure_pointing
+from visavis.recipes.gallery import corpus_gallery
 from visavis.recipes.measure import measure_baseline
 from visavis.recipes.recipe import Recipe, load_recipe
 from visavis.recipes.run import train
-from visavis.recipes.sheets import example_sheet, reasons_of, write_sheet
+from visavis.recipes.sheets import example_sheet, write_sheet
 
 # Shows a bar of some title while it is open; what it gives is told how much is done, of how much.
 Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
-
-EXPLAINED = 300  # sentences whose attention is compared with the truth
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +91,9 @@ def run_demo(
         baseline = measure_baseline(material, test, recipe.data.protocol)
     with stages("comparing attention with the truth and drawing what was found"):
         best = Pretrained.from_pretrained(folder / "run")
-        gallery = corpus_gallery(best, test, material.features)
-        pointing = _pointing(gallery, test, folder / "scenes")
-        sheet = example_sheet(gallery, test)
+        part = Material(test, material.features)
+        pointing = measure_pointing(best, part, folder / "scenes", PointingConfig()).all
+        sheet = example_sheet(corpus_gallery(best, test, material.features), test)
         sheets = tuple(write_sheet(sheet, folder / name) for name in ("sheet.html", "sheet.png"))
     found = replace(outcome.evaluation, name=recipe.model_name)
     return Demo(found, baseline, pointing, sheets, stages.seconds)
@@ -119,12 +118,3 @@ def _regions(corpus: Corpus, folder: Path, workers: int) -> Features:
     extractor = make_extractor("classic", {})
     extract_folder(pictures, corpus.image_ids, extractor, folder, workers=workers)
     return FeatureStore(folder)
-
-
-def _pointing(gallery: Gallery, test: Corpus, scenes: Path) -> Localisation:
-    """Attention of true pairs against the objects that the words stand for."""
-    truth = read_alignment(scenes)
-    pairs = test.pairs[:EXPLAINED]
-    images = gallery.features.read(gallery.rows[pairs[:, 0]])
-    found = reasons_of(gallery, images, [test.sentence_texts[j] for j in pairs[:, 1]])
-    return localisation(found, [truth[test.sentence_ids[j]] for j in pairs[:, 1]])

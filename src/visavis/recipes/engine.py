@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from visavis.config import plain
 from visavis.data.corpus import Corpus
 from visavis.data.features import Features
 from visavis.metrics.ranks import Ranks
+from visavis.models.identity import identity_of
 from visavis.models.pretrained import Pretrained
 from visavis.recipes.assemble import pretrained_texts
 from visavis.scoring.collect import Job, Wanted
@@ -184,15 +183,3 @@ def _metered(side: Side, meter: Meter) -> None:
 
 def _identity(pretrained: Pretrained, features: Features) -> dict[str, object]:
     return {"model": identity_of(pretrained), "features": features.identity.digest}
-
-
-def identity_of(pretrained: Pretrained) -> dict[str, object]:
-    """Who a model is: its name and a digest of weights, settings and tokenizer."""
-    digest = hashlib.sha256(repr(sorted(plain(pretrained.model.config).items())).encode())
-    digest.update(pretrained.tokenizer.digest.encode())
-    for name, value in sorted(pretrained.model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(
-            value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-        )
-    return {"name": pretrained.name, "digest": digest.hexdigest()[:16]}

@@ -16,12 +16,11 @@ from visavis.errors import RecipeError
 from visavis.mining.mine import Options, mine, partial_of
 from visavis.mining.settings import POOLED, MineConfig, MiningConfig
 from visavis.mining.sides import BLOCK, Pooled, Rescored, Sides, device_of, exhaustive
+from visavis.models.identity import identity_of
 from visavis.models.pretrained import Pretrained
 from visavis.recipes.assemble import Material, pretrained_texts
-from visavis.recipes.engine import identity_of
 from visavis.recipes.measure import check_identity
 from visavis.scoring.stream import Tiles
-from visavis.search.encoder import model_digest
 from visavis.search.manifest import ModelPlace
 from visavis.search.student import Student, is_student, refuse_other_teacher
 from visavis.search.taught import Taught
@@ -99,7 +98,7 @@ def _first(config: MineConfig, miner: Pretrained) -> _First | None:
         return _First(POOLED, miner, Pooled(_matcher(miner)), about)
     if is_student(config.first):
         student = Student.load(Path(config.first).expanduser())
-        place = ModelPlace(source=config.by, name=miner.name, digest=model_digest(miner))
+        place = ModelPlace(source=config.by, **who)
         refuse_other_teacher(config.first, student, place)
         about = {"miner": who, "student": student.digest}
         return _First(about, miner, Taught(_matcher(miner), student), about)

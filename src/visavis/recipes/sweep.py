@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from visavis.errors import RecipeError
 from visavis.evaluation.evaluate import Evaluation
 from visavis.evaluation.report import Grid
 from visavis.explain.plot import Curve, draw_curves
+from visavis.files import atomic_path, write_json
 from visavis.metrics.recall import RECALLS
 from visavis.models import config_class, model_class
 from visavis.models.pretrained import Pretrained
@@ -243,6 +245,19 @@ def sweep_values(found: Sweep) -> dict[str, object]:
         "subject": plain(subject),
         "points": points,
     }
+
+
+def write_sweep(found: Sweep, path: Path) -> None:
+    """Write as PNG or JSON, as the ending says.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    if path.suffix.lower() == ".json":
+        write_json(path, sweep_values(found))
+        return
+    with atomic_path(path) as temporary:
+        draw_sweep(found).save(temporary, format="PNG")
 
 
 def draw_sweep(found: Sweep) -> Image.Image:

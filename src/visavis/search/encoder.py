@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 from collections.abc import Sequence
 from functools import cached_property
@@ -11,14 +9,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
 
-from visavis.config import plain
 from visavis.data.features import FeatureIdentity
 from visavis.data.frozen import FrozenEncoder
 from visavis.data.tokenizer import WordTokenizer
 from visavis.data.wordpiece import WordPieceTokenizer
 from visavis.errors import DataError
+from visavis.models.identity import model_digest
 from visavis.models.pretrained import Pretrained
 from visavis.search.manifest import ModelPlace
 from visavis.types import Encoded, ImageBatch, Matcher, SentenceBatch
@@ -131,23 +128,6 @@ class Encoder:
                     device=self.device,
                 )
             return self._states
-
-
-def model_digest(pretrained: Pretrained) -> str:
-    """A hash of weights, settings, tokenizer and features, wherever the folder lies."""
-    settings = [pretrained.name, plain(pretrained.model.config), plain(pretrained.features)]
-    told = [*settings, pretrained.tokenizer.digest, pretrained.language_model]
-    return digest_of(told, pretrained.model)
-
-
-def digest_of(told: Sequence[object], module: nn.Module) -> str:
-    """A hash of weights and of what is told beside them."""
-    digest = hashlib.sha256()
-    digest.update(json.dumps(told, sort_keys=True).encode())
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()[:32]
 
 
 def absolute(source: str) -> str:

@@ -24,9 +24,10 @@ from visavis import __version__
 from visavis.config import build, plain
 from visavis.errors import CheckpointError, DataError, IndexError_, RecipeError
 from visavis.files import atomic_path, read_json, write_json
+from visavis.models.identity import digest_of
 from visavis.models.pretrained import load_weights, save_weights
 from visavis.search.answers import Direction
-from visavis.search.encoder import absolute, digest_of
+from visavis.search.encoder import absolute
 from visavis.search.manifest import ModelPlace
 from visavis.types import Encoded
 
