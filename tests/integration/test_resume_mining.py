@@ -1,20 +1,19 @@
 """A run of two rounds, killed while it mines or after, ends as one never interrupted.
 
-This file is also the program that trains, as `tests/integration/test_resume.py` is:
-`python -m tests.integration.test_resume_mining MODE FOLDER`.
+This file is also the program that trains, as `tests/killed.py` says.
 """
 
 from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.test_resume import (
+from tests.killed import (
+    Kills,
     at_batch,
     at_call,
     call,
@@ -60,7 +59,7 @@ def train(folder: Path) -> None:
 
 KEEP = ledger.Ledger
 # Batches 1 to 12 are of the first step's model, 13 to 24 of round one, the rest of round two.
-KILLS: dict[str, list[Callable[[], None]]] = {
+KILLS: Kills = {
     "before the first entry": [at_call(KEEP, "keep", 1)],
     "after an entry of the first step": [at_call(KEEP, "keep", 2, after=True)],
     "with rows written and no entry": [at_call(ledger, "write_json", 3)],

@@ -1,7 +1,6 @@
 """A run of several stages, killed in any of them or between two, ends as one never interrupted.
 
-This file is also the program that trains, as `tests/integration/test_resume.py` is:
-`python -m tests.integration.test_resume_stages MODE FOLDER`.
+This file is also the program that trains, as `tests/killed.py` says.
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_resume import (
+from tests.killed import (
+    Kills,
     at_batch,
     at_call,
     call,
@@ -58,7 +58,7 @@ def weights_read(number: int) -> Callable[[], None]:
 
 
 # The first stage has 12 batches, the second 12, the third 12.
-KILLS: dict[str, list[Callable[[], None]]] = {
+KILLS: Kills = {
     "in the first stage": [at_batch(8)],
     "after the last state of a stage, before it is called done": [at_call(stages, "write_json", 1)],
     "between two stages": [at_call(stages, "write_json", 1, after=True)],
