@@ -84,7 +84,7 @@ def _cells(method: Method, above: Difference | None) -> tuple[str, ...]:
         *(_cell(metrics, intervals, key) for key in ("i2t_r1", "t2i_r1", "rsum")),
         spread,
         "" if above is None else f"{above.value:+.1f} [{above.low:.1f}, {above.high:.1f}]",
-        "" if above is None else f"{above.p_value:.3f}",
+        "" if above is None else f"{above.p_value:.4f}",
     )
 
 

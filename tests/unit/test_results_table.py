@@ -28,7 +28,7 @@ def put_result(root: Path, name: str, *, images: int, right: int) -> None:
         sentence_texts=tuple(f"a thing {i}" for i in range(images)),
         pairs=np.array([[i, i] for i in range(images)]),
     )
-    scores = torch.diag((torch.arange(images) < right).float() + 1e-3 * (right > 0))
+    scores = torch.diag((torch.arange(images) < right).float())  # ties lose: others are last
     found = evaluate(
         lambda _: Scores.shared(scores),
         make_protocol("full", corpus),
@@ -57,10 +57,10 @@ def test_without_results_the_pages_say_so(root: Path) -> None:
 
 
 def test_rows_are_named_after_files_and_the_best_comes_first(root: Path) -> None:
-    put_result(root, "weak", images=20, right=3)
+    put_result(root, "a weak one", images=20, right=3)
     put_result(root, "strong", images=20, right=18)
     text = pages(root)[root / "README.md"]
-    assert text.index("| strong") < text.index("| weak") < text.index("| chance")
+    assert text.index("| strong") < text.index("| a weak one") < text.index("| chance")
     assert "somewhere" not in text
     assert text.count("### toy val, protocol full") == 1
 
@@ -109,3 +109,22 @@ def test_checking_writes_nothing(
     assert "README.md: out of date" in capsys.readouterr().out
     assert results_table([]) == 0
     assert results_table(["--check"]) == 0
+
+
+def test_mined_negatives_stand_beside_the_baseline_in_the_mean_over_seeds(root: Path) -> None:
+    put_result(root, "scan-flickr8k_t2i", images=20, right=4)
+    assert f"{BEGIN}\n\n{EMPTY}" in pages(root)[root / "docs" / "aoq.md"]  # nothing beside it
+    put_result(root, "aoq/scan_baseline_seed1", images=20, right=6)
+    put_result(root, "aoq/scan_offtri", images=20, right=15)
+    put_result(root, "aoq/vsrn_offquin_seed1", images=20, right=10)
+    text = pages(root)[root / "docs" / "aoq.md"]
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
+    assert [row[:3] for row in rows] == [
+        ["| SCAN", "baseline", "2"],
+        ["| SCAN", "OffTri", "1"],
+        ["| VSRN", "OffQuin", "1"],
+    ]
+    assert rows[0][3].startswith("25.0 [")
+    assert rows[1][7].startswith("+300.0 [")  # half of the queries more, in all six recalls
+    assert rows[2][7] == ""  # no baseline to stand beside
+    assert "aoq" not in pages(root)[root / "README.md"]
