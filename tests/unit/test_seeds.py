@@ -17,6 +17,7 @@ from visavis.evaluation.compare import compare
 from visavis.evaluation.report import differences_grid, methods_grid
 from visavis.evaluation.saved import save
 from visavis.evaluation.seeds import Method, read_method
+from visavis.metrics.significance import Resampling
 
 
 def method(name: str, strength: float, *seeds: int) -> Method:
@@ -78,6 +79,8 @@ def test_tables_hold_a_row_for_each_method() -> None:
     assert [row[0] for row in recalls.rows] == ["plain", "mined", "chance"]
     assert contrast.rows[0][1:3] == ("2", f"{methods[0].metrics['rsum']:.1f}")
     assert contrast.rows[0][4:] == ("", "", "")
+    narrow = methods_grid(methods, Resampling(resamples=100, level=0.5))
+    assert "in brackets: 50 % interval, bootstrap over images" in narrow.notes
     gain = methods[1].metrics["rsum"] - methods[0].metrics["rsum"]
     assert contrast.rows[1][3:5] == ("", f"{gain:+.1f}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich import box
 from rich.console import Console
@@ -103,10 +103,9 @@ def methods_grid(methods: Sequence[Method], resampling: Resampling | None = None
         DataError: methods of different corpora or protocols; ranks of queries were not kept.
     """
     check_alike(methods)
-    first = methods[0].runs[0]
-    rows = [
-        _row(each.name, each.metrics, _bracketed(each.intervals(resampling))) for each in methods
-    ]
+    settings = resampling or Resampling()
+    first = replace(methods[0].runs[0], resampling=settings)
+    rows = [_row(each.name, each.metrics, _bracketed(each.intervals(settings))) for each in methods]
     rows.append(_row(_CHANCE, first.chance, ""))
     return Grid(_title(first), _HEADER, tuple(rows), _notes(first))
 
