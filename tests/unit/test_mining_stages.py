@@ -181,6 +181,26 @@ def test_the_command_mines_limits_and_reports(
     assert (scores == float("-inf")).any()
 
 
+def test_the_command_mines_where_the_run_was_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = plain(tiny_recipe(epochs=1))
+    recipe = parse_recipe({**values, "data": {"corpus": "tiny", "hold_out": 8}})
+    train(recipe, MATERIAL, tmp_path / "run", show_progress=False)
+    monkeypatch.setattr("visavis.recipes.assemble.open_material", lambda *_: MATERIAL)
+    words = ["mine", str(tmp_path / "run"), "-o", str(tmp_path / "m"), "--data", str(tmp_path)]
+    for more, images in (([], 16), (["--hold-out", "0"], 24), (["--split", "val"], 6)):
+        done = CliRunner().invoke(app, [*words, "--h", "6", *more])
+        assert done.exit_code == 0, done.output
+        assert f"for each of {images} images" in done.stdout
+    mined = {"name": "only", "start": "scratch", "mine": {"by": str(tmp_path / "m")}}
+    CliRunner().invoke(app, [*words, "--h", "6"])
+    again = parse_recipe(
+        {**plain(recipe), "stages": [{**mined, "objective": {"warmup_epochs": 0, **OFFLINE}}]}
+    )
+    assert train(again, MATERIAL, tmp_path / "again", show_progress=False).result.epochs == 1
+
+
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "recipes" / "aoq").glob("*.yaml")), ids=lambda p: p.stem
 )

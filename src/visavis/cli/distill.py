@@ -59,7 +59,7 @@ def distill(
     `visavis index build --companion FOLDER` then takes it. Stopped, it begins anew.
     """
     from visavis.recipes.assemble import open_material
-    from visavis.recipes.beside import recipe_of
+    from visavis.recipes.beside import recipe_of, trained_on
     from visavis.search.distill import DistillConfig
     from visavis.search.distill import distill as distilled
     from visavis.search.encoder import Encoder
@@ -75,13 +75,10 @@ def distill(
             err=True,
         )
     material = open_material(corpus_name(corpus, encoder.pretrained), data_root(data), features)
-    recipe = recipe_of(model)
-    names = split or (["train"] if recipe is None else list(recipe.data.train))
+    training = trained_on(material.corpus, recipe_of(model), split, hold_out=0)
     config = DistillConfig(dim=dim, batches=batches, epochs=epochs, seed=seed)
     with steps_bar() as progress:
-        student = distilled(
-            encoder, material.corpus.split(*names), material.features, config, progress
-        )
+        student = distilled(encoder, training, material.features, config, progress)
     student.save(target)
     _tell(student, target, as_json=as_json)
 

@@ -87,8 +87,7 @@ def hardness(
     from visavis.data.negatives import load_negatives
     from visavis.models.pretrained import Pretrained
     from visavis.recipes.assemble import Material, open_material
-    from visavis.recipes.assemble import hold_out as held_out
-    from visavis.recipes.beside import recipe_of
+    from visavis.recipes.beside import recipe_of, trained_on
     from visavis.recipes.hardness import HardnessConfig, measure_hardness
     from visavis.recipes.hardness_report import (
         Origin,
@@ -109,11 +108,7 @@ def hardness(
     )
     pretrained = Pretrained.from_pretrained(model)
     material = open_material(corpus_name(corpus, pretrained), data_root(data), features)
-    used = split or (["train"] if recipe is None else list(recipe.data.train))
-    count = hold_out if hold_out is not None else 0 if recipe is None else recipe.data.hold_out
-    training = material.corpus.split(*used)
-    if count:
-        training, _ = held_out(training, count)
+    training = trained_on(material.corpus, recipe, split, hold_out)
     part = Material(training, material.features)
     with progress_bar("scoring") as progress:
         found = measure_hardness(

@@ -34,12 +34,14 @@ def mine(
     corpus: CorpusName = None,
     split: Annotated[
         list[str] | None,
-        typer.Option("--split", metavar="NAME", help="Split that is mined in; default: train."),
+        typer.Option("--split", metavar="NAME", help="Mined in; default: as the run's recipe."),
     ] = None,
     hold_out: Annotated[
-        int,
-        typer.Option("--hold-out", min=0, metavar="N", help="As data.hold_out of the recipe."),
-    ] = 0,
+        int | None,
+        typer.Option(
+            "--hold-out", min=0, metavar="N", help="Left out; default: as the run's recipe."
+        ),
+    ] = None,
     data: Data = None,
     features: FeaturesPath = None,
     h: Annotated[
@@ -97,7 +99,7 @@ def mine(
     from visavis.mining.settings import MineConfig
     from visavis.models.pretrained import Pretrained
     from visavis.recipes.assemble import Material, open_material
-    from visavis.recipes.assemble import hold_out as held_out
+    from visavis.recipes.beside import recipe_of, trained_on
     from visavis.recipes.mining import negatives_by
 
     settings = MineConfig(by=model, h=h, images=images, first=first, candidates=candidates)
@@ -109,9 +111,7 @@ def mine(
     )
     miner = Pretrained.from_pretrained(model)
     material = open_material(corpus_name(corpus, miner), data_root(data), features)
-    training = material.corpus.split(*(split or ["train"]))
-    if hold_out:
-        training, _ = held_out(training, hold_out)
+    training = trained_on(material.corpus, recipe_of(model), split, hold_out)
     with progress_bar("mining") as progress:
         found = negatives_by(
             miner, Material(training, material.features), settings, output, progress

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from visavis.data.corpus import Corpus
 from visavis.errors import DataError
+from visavis.recipes.assemble import hold_out as held_out
 from visavis.recipes.recipe import Recipe, load_recipe
 
 LOG = "metrics.jsonl"
@@ -31,6 +34,26 @@ def recipe_of(model: str) -> Recipe | None:
     names = [config.name for config in recipe.stages]
     name = stage.partition("-")[2]
     return recipe.of_stage(names.index(name) if name in names else len(names) - 1)
+
+
+def trained_on(
+    corpus: Corpus, recipe: Recipe | None, split: Sequence[str] | None, hold_out: int | None
+) -> Corpus:
+    """The part of a corpus that is meant: as named, else as a recipe trains on it.
+
+    Args:
+        corpus: all splits.
+        recipe: of the model; None where none lies beside it.
+        split: names; none: those of the recipe, without one `train`.
+        hold_out: images that are left out; None: as many as in the recipe where its splits are
+            meant, else none.
+    """
+    usual = ["train"] if recipe is None else list(recipe.data.train)
+    names, count = split or usual, hold_out
+    if count is None:
+        count = recipe.data.hold_out if recipe is not None and set(names) == set(usual) else 0
+    part = corpus.split(*names)
+    return held_out(part, count)[0] if count else part
 
 
 def log_of(run: str) -> Path:
