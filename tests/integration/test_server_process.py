@@ -47,6 +47,9 @@ class Running:
     def well(self) -> bool:
         return httpx.get(f"{self.address}healthz", timeout=10).status_code == 200
 
+    def metrics(self) -> str:
+        return httpx.get(f"{self.address}metrics", timeout=10).text
+
     def resident(self) -> int:
         """Bytes of memory."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
@@ -195,7 +198,7 @@ def test_a_connection_serves_many_requests(service: Running) -> None:
 
 
 def test_what_is_under_way_is_finished_when_the_service_is_told_to_stop(data: Path) -> None:
-    with running(data, seconds=1.0) as service:
+    with running(data, seconds=2.0) as service:
         answers: list[int] = []
 
         def ask(query: str) -> None:
@@ -206,7 +209,10 @@ def test_what_is_under_way_is_finished_when_the_service_is_told_to_stop(data: Pa
         threads = [threading.Thread(target=ask, args=(query,)) for query in ("a", "b", "c")]
         for thread in threads:
             thread.start()
-        time.sleep(0.5)
+        # The query that is scored, those that wait, and the one that asks here.
+        while "\nvisavis_requests_in_flight 4.0\n" not in service.metrics():
+            assert not answers
+            time.sleep(0.01)
         service.process.send_signal(signal.SIGTERM)
         for thread in threads:
             thread.join(20)
