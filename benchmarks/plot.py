@@ -17,7 +17,8 @@ from benchmarks.lines import Line
 from benchmarks.machine import machine_name
 from benchmarks.speed_table import NAMES, STREAM, Forms, Key, by_problem, number
 
-from visavis.explain.charts import check_plotting, panels, plain_axes, save
+from visavis.explain.charts import check_plotting, panels, plain_axes
+from visavis.explain.saved import save_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +62,7 @@ def draw_speed(lines: Sequence[Line], machine: str, path: Path) -> None:
     unique = dict(zip(names, handles, strict=True))
     order = [name for name in (*NAMES.values(), "floor") if name in unique]
     axes.legend([unique[name] for name in order], order, loc="upper right", framealpha=0.95)
-    save(figure, path)
+    save_png(figure, path)
 
 
 def _bars(axes: Axes, row: int, forms: Forms) -> None:
@@ -105,7 +106,7 @@ def draw_stream(rows: Sequence[dict[str, str]], machine: str, path: Path) -> Non
     both[1].axhline(allowed, color="#555555", ls="--", lw=1)
     both[1].text(2e4, allowed * 1.1, f"{allowed:g} allowed", fontsize=8, color="#555555")
     both[1].set_ylim(1, allowed * 2)
-    save(figure, path)
+    save_png(figure, path)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

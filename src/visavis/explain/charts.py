@@ -1,20 +1,17 @@
-"""What every plotted figure shares: colours, sizes, and how it becomes a file."""
+"""What every plotted figure shares: colours, panels and axes."""
 
 from __future__ import annotations
 
 import importlib.util
 import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visavis.errors import MissingExtraError
-from visavis.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DPI = 150
 # Told apart with any kind of colour vision (Okabe and Ito), dark enough for lines on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7A6A00", "#555555")
 STYLES = ("-", "--", "-.", ":")
@@ -65,13 +62,3 @@ def plain_axes(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)
     axes.grid(alpha=0.3)
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, atomically.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=DPI)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from visavis.errors import DataError
 from visavis.explain.rows import SheetHit, SheetMiss, SheetRow
+from visavis.explain.saved import save_png
 from visavis.explain.sheet_page import page_parts
 from visavis.explain.sheet_picture import draw_sheet
 from visavis.files import atomic_path
@@ -58,5 +59,4 @@ class Sheet:
                 "write .html instead"
             )
         drawn = draw_sheet(self.title, self.note, self.rows)
-        with atomic_path(path) as temporary:
-            drawn.save(temporary, format="PNG")
+        save_png(drawn, path)

@@ -10,9 +10,8 @@ import numpy as np
 
 from visavis.data.corpus import Corpus
 from visavis.evaluation.report import Grid
-from visavis.explain.charts import save
 from visavis.explain.cross_rank import INTERVALS, CrossRanks, cross_ranks, draw_cross_ranks
-from visavis.files import write_json
+from visavis.explain.saved import save_figure
 from visavis.models.pretrained import Pretrained
 from visavis.recipes.assemble import Material
 from visavis.recipes.engine import Engine, scorer_of
@@ -128,7 +127,8 @@ def write_cross_ranks(found: CrossRanked, path: Path) -> None:
         MissingExtraError: a PNG without matplotlib.
         StorageError: the file cannot be written.
     """
-    if path.suffix.lower() == ".json":
-        write_json(path, cross_rank_values(found))
-        return
-    save(draw_cross_ranks(found.ranks, found.names, (_title(found), _note(found))), path)
+    save_figure(
+        path,
+        lambda: cross_rank_values(found),
+        lambda: draw_cross_ranks(found.ranks, found.names, (_title(found), _note(found))),
+    )

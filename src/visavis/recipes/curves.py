@@ -8,9 +8,8 @@ from pathlib import Path
 
 from visavis.errors import DataError
 from visavis.evaluation.report import Grid
-from visavis.explain.charts import save
+from visavis.explain.saved import save_figure
 from visavis.explain.training_curves import RunCurves, curves_of, draw_training
-from visavis.files import write_json
 from visavis.recipes.beside import log_of
 from visavis.training.log import read_metrics
 
@@ -82,7 +81,4 @@ def write_curves(found: Sequence[RunCurves], path: Path) -> None:
         MissingExtraError: a PNG without matplotlib.
         StorageError: the file cannot be written.
     """
-    if path.suffix.lower() == ".json":
-        write_json(path, curves_values(found))
-        return
-    save(draw_training(found, (TITLE, NOTE)), path)
+    save_figure(path, lambda: curves_values(found), lambda: draw_training(found, (TITLE, NOTE)))

@@ -17,11 +17,11 @@ from visavis.data.texts import Texts
 from visavis.errors import DataError, RecipeError
 from visavis.evaluation.report import Grid
 from visavis.explain.attention import evaluating
-from visavis.explain.charts import check_plotting, save
+from visavis.explain.charts import check_plotting
 from visavis.explain.embedding import Embedding, Fusing, draw_embeddings, embed, is_fusing
 from visavis.explain.leave_out import device_of, finite
+from visavis.explain.saved import save_figure
 from visavis.explain.true_and_false import TrueAndFalse, draw_pairs
-from visavis.files import write_json
 from visavis.models.pretrained import Pretrained
 from visavis.recipes.assemble import Material, pretrained_texts
 from visavis.recipes.measure import check_identity
@@ -212,9 +212,10 @@ def write_embedding(found: Embedded, path: Path) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
-    if path.suffix.lower() == ".json":
-        write_json(path, embedding_values(found))
-        return
     titles = [model.title for model in found.models]
     notes = (f"Fused vectors of pairs, {_subject(found)}", _note(found))
-    save(draw_embeddings(found.embeddings, titles, found.pairs.true, notes), path)
+    save_figure(
+        path,
+        lambda: embedding_values(found),
+        lambda: draw_embeddings(found.embeddings, titles, found.pairs.true, notes),
+    )

@@ -18,9 +18,9 @@ from visavis.explain.pair_page import write_page
 from visavis.explain.parts import TOGETHER, is_relational, relations, selected
 from visavis.explain.pointing import Localisation, Rule, localisation, localisation_by
 from visavis.explain.rows import SheetHit, SheetRow
+from visavis.explain.saved import save_png
 from visavis.explain.scene_words import scene_group
 from visavis.explain.sheet import Sheet
-from visavis.files import atomic_path
 from visavis.models.pretrained import Pretrained
 from visavis.recipes.assemble import Material
 from visavis.recipes.gallery import Gallery, corpus_gallery, sentence_batch
@@ -124,8 +124,7 @@ def write_explained(pair: Pair, what: What, path: Path, top: int = SHOWN) -> Non
     if ending == ".html":
         write_page(path, f"{pair.model}: {what}", pair.sentence, figure)
         return
-    with atomic_path(path) as temporary:
-        figure.save(temporary, format="PNG")
+    save_png(figure, path)
 
 
 @dataclass(frozen=True, slots=True)

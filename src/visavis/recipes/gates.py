@@ -23,8 +23,8 @@ from visavis.explain.gates import (
     pair_means,
 )
 from visavis.explain.gates_figure import draw_gates
+from visavis.explain.saved import save_figure
 from visavis.explain.true_and_false import draw_pairs
-from visavis.files import atomic_path, write_json
 from visavis.models.pretrained import Pretrained
 from visavis.recipes.assemble import Material, pretrained_texts
 from visavis.recipes.explained import find_image, sentences_of
@@ -217,13 +217,12 @@ def write_gates(found: Gates, path: Path) -> None:
         DataError: a PNG of images without picture files or boxes.
         StorageError: the file cannot be written.
     """
-    if path.suffix.lower() == ".json":
-        write_json(path, gates_values(found))
-        return
     note = (
         f"Means are of {found.counted:,} pairs that belong together and as many that do not, of "
         "the same images and sentences; bars are 95 % intervals."
     )
-    figure = draw_gates(found.pairs, found.means, (_title(found), note))
-    with atomic_path(path) as temporary:
-        figure.save(temporary, format="PNG")
+    save_figure(
+        path,
+        lambda: gates_values(found),
+        lambda: draw_gates(found.pairs, found.means, (_title(found), note)),
+    )

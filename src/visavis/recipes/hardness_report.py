@@ -14,7 +14,7 @@ from visavis.errors import DataError
 from visavis.evaluation.report import Grid
 from visavis.explain.hardness import Hardness, Level, Ranked
 from visavis.explain.hardness_sheet import Anchor, Negative, SheetNotes, draw_hardness
-from visavis.files import atomic_path, write_json
+from visavis.explain.saved import save_figure
 from visavis.recipes.hardness import Measured
 
 ANCHORS = 2  # pairs that are shown, as image and as sentence
@@ -193,11 +193,10 @@ def write_hardness(found: Measured, origin: Origin, path: Path) -> None:
         DataError: a PNG of images without picture files.
         StorageError: the file cannot be written.
     """
-    if path.suffix.lower() == ".json":
-        write_json(path, hardness_values(found, origin))
-        return
     listed = found.sentence_hardness.listed, found.image_hardness.listed
     notes = SheetNotes(_title(found), _note(found, origin), found.config.training_size, listed)
-    drawn = draw_hardness(_sides(found), _examples(found, pictures=True), notes)
-    with atomic_path(path) as temporary:
-        drawn.save(temporary, format="PNG")
+    save_figure(
+        path,
+        lambda: hardness_values(found, origin),
+        lambda: draw_hardness(_sides(found), _examples(found, pictures=True), notes),
+    )

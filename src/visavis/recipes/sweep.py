@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from visavis.errors import RecipeError
 from visavis.evaluation.evaluate import Evaluation
 from visavis.evaluation.report import Grid
 from visavis.explain.plot import Curve, draw_curves
-from visavis.files import atomic_path, write_json
+from visavis.explain.saved import save_figure
 from visavis.metrics.recall import RECALLS
 from visavis.models import config_class, model_class
 from visavis.models.pretrained import Pretrained
@@ -253,11 +254,7 @@ def write_sweep(found: Sweep, path: Path) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
-    if path.suffix.lower() == ".json":
-        write_json(path, sweep_values(found))
-        return
-    with atomic_path(path) as temporary:
-        draw_sweep(found).save(temporary, format="PNG")
+    save_figure(path, partial(sweep_values, found), partial(draw_sweep, found))
 
 
 def draw_sweep(found: Sweep) -> Image.Image:
