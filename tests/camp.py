@@ -1,4 +1,4 @@
-"""Small CAMP models of every setting, and their scores."""
+"""Small CAMP models of every setting."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from tests.tiny import REGION_DIM, VOCAB, images, sentences
+from tests.tiny import REGION_DIM, VOCAB, twin
 from visavis.config import build
 from visavis.models.camp import Camp, CampConfig
-from visavis.types import Encoded, ImageBatch, SentenceBatch
 
 LEAST: dict[str, Any] = {
     "region_dim": REGION_DIM,
@@ -59,21 +57,4 @@ def model_of(*, seed: int = 0, **values: Any) -> Camp:
 
 def straight(model: Camp) -> Camp:
     """The same weights, scored by building every pair."""
-    found = Camp(CampConfig(**{**vars(model.config), "plain": True})).train(model.training)
-    found.load_state_dict(model.state_dict())
-    return found
-
-
-def encoded(model: Camp, *sides: ImageBatch | SentenceBatch) -> tuple[Encoded, Encoded]:
-    left, right = sides or (images(), sentences())
-    assert isinstance(left, ImageBatch)
-    assert isinstance(right, SentenceBatch)
-    return model.encode_images(left), model.encode_sentences(right)
-
-
-def scores_of(model: Camp, *sides: ImageBatch | SentenceBatch) -> Tensor:
-    return model.score(*encoded(model, *sides)).i2t
-
-
-def close(found: Tensor, expected: Tensor, atol: float = 1e-5) -> None:
-    torch.testing.assert_close(found, expected, atol=atol, rtol=0)
+    return twin(model, plain=True)

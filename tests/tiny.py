@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from visavis.models import config_class, model_class
-from visavis.types import ImageBatch, SentenceBatch
+from visavis.types import Encoded, ImageBatch, Matcher, SentenceBatch
+
+M = TypeVar("M", bound=nn.Module)
 
 REGION_DIM, VOCAB, DIM = 10, 20, 8
 
@@ -113,3 +116,28 @@ def sentences(lengths: tuple[int, ...] = (4, 1, 6, 3, 2, 6, 5), seed: int = 2) -
     mask = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
     ids = torch.randint(4, VOCAB, mask.shape, generator=generator)
     return SentenceBatch(ids * mask, mask)
+
+
+def twin(model: M, **settings: Any) -> M:
+    """The same weights with other settings."""
+    config: Any = model.config
+    found = type(model)(replace(config, **settings))
+    found.load_state_dict(model.state_dict())
+    return found.train(model.training)
+
+
+def encoded(
+    model: Matcher, left: ImageBatch | None = None, right: SentenceBatch | None = None
+) -> tuple[Encoded, Encoded]:
+    return model.encode_images(left or images()), model.encode_sentences(right or sentences())
+
+
+def scores_of(
+    model: Matcher, left: ImageBatch | None = None, right: SentenceBatch | None = None
+) -> Tensor:
+    """Of every image with every sentence, for images that ask."""
+    return model.score(*encoded(model, left, right)).i2t
+
+
+def close(found: Tensor, expected: Tensor, atol: float = 1e-5) -> None:
+    torch.testing.assert_close(found, expected, atol=atol, rtol=0)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tests.tiny import VARIANTS, images, sentences, tiny_model
+from tests.tiny import VARIANTS, close, images, sentences, tiny_model
 from visavis.data.features import FeatureIdentity
 from visavis.data.tokenizer import WordTokenizer
 from visavis.data.vocabulary import Vocabulary
@@ -35,10 +35,6 @@ def matcher(variant: str) -> Matcher:
 
 def scores_of(model: Matcher, left: ImageBatch, right: SentenceBatch) -> Tensor:
     return score_matrix(model, model.encode_images(left), model.encode_sentences(right)).i2t
-
-
-def close(found: Tensor, expected: Tensor, atol: float = 1e-5) -> None:
-    torch.testing.assert_close(found, expected, atol=atol, rtol=0)
 
 
 def test_every_model_of_the_table_is_tested() -> None:

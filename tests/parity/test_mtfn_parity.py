@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tests.parity.fixtures import Case, load_case
+from tests.tiny import close
 from visavis.layers.fusion import LowRankFusion
 from visavis.layers.skip_thought import SkipThought
 from visavis.layers.text import TextConfig
@@ -18,10 +19,6 @@ from visavis.types import ImageBatch, SentenceBatch
 pytestmark = pytest.mark.parity
 
 GATES = ("ir", "ii", "in")
-
-
-def close(found: Tensor, expected: Tensor, atol: float = 1e-5) -> None:
-    torch.testing.assert_close(found, expected, atol=atol, rtol=0)
 
 
 def encoder_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:

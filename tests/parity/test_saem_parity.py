@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tests.parity.fixtures import Case, load_case
+from tests.tiny import close
 from visavis.layers.phrase_cnn import PhraseCnn
 from visavis.losses.angular import angular
 from visavis.losses.hinge import hardest_hinge, sum_hinge
@@ -54,10 +55,6 @@ def model_of(case: Case, **settings: Any) -> Saem:
     assert not unexpected
     assert all(name.startswith(("text.", "phrases.")) for name in missing)
     return model
-
-
-def close(found: Tensor, expected: Tensor, atol: float = 1e-5) -> None:
-    torch.testing.assert_close(found, expected, atol=atol, rtol=0)
 
 
 def test_image_branch_and_its_gradients() -> None:

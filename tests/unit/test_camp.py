@@ -15,14 +15,11 @@ from torch.nn import functional
 
 from tests.camp import (
     CODE,
-    close,
-    encoded,
     every_setting,
     model_of,
-    scores_of,
     straight,
 )
-from tests.tiny import images, sentences
+from tests.tiny import close, encoded, images, scores_of, sentences
 from visavis.metrics.ranks import ranks
 from visavis.models.camp import Camp
 from visavis.scoring.matrix import score_matrix

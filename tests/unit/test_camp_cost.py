@@ -13,11 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.camp import (
     SETTINGS,
-    encoded,
     every_setting,
     model_of,
 )
-from tests.tiny import images, sentences
+from tests.tiny import encoded, images, sentences
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,9 @@ from torch.nn import functional
 from tests.camp import (
     CODE,
     CROSS,
-    close,
-    encoded,
     model_of,
-    scores_of,
 )
-from tests.tiny import images, sentences
+from tests.tiny import close, encoded, images, scores_of, sentences
 from visavis.config import build
 from visavis.errors import DataError, RecipeError
 from visavis.layers.gated_fusion import AttentionPool, FusionConfig, GatedFusion

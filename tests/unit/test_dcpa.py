@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tests.tiny import REGION_DIM, VOCAB, images, sentences
+from tests.tiny import REGION_DIM, VOCAB, close, encoded, images, sentences, twin
 from tests.tiny_corpus import tiny_material
 from visavis.errors import DataError
 from visavis.layers.phrase_attention import mean_of_best
@@ -21,7 +20,7 @@ from visavis.models.dcpa import Dcpa, DcpaConfig
 from visavis.models.pretrained import Pretrained
 from visavis.recipes.recipe import parse_recipe
 from visavis.recipes.run import train
-from visavis.types import Encoded, ImageBatch, Scores, SentenceBatch
+from visavis.types import ImageBatch, Scores, SentenceBatch
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "full": {},
@@ -50,27 +49,10 @@ def model(**settings: object) -> Dcpa:
     return found.eval()
 
 
-def twin(of: Dcpa, **settings: object) -> Dcpa:
-    """The same weights with other settings."""
-    found = Dcpa(replace(of.config, **settings))  # type: ignore[arg-type]
-    found.load_state_dict(of.state_dict())
-    return found.eval()
-
-
-def encoded(
-    of: Dcpa, left: ImageBatch | None = None, right: SentenceBatch | None = None
-) -> tuple[Encoded, Encoded]:
-    return of.encode_images(left or images()), of.encode_sentences(right or sentences())
-
-
 def scores(of: Dcpa, left: ImageBatch | None = None, right: SentenceBatch | None = None) -> Tensor:
     """Both matrices, one after the other: (2, N, M)."""
     found = of.score(*encoded(of, left, right))
     return torch.stack([found.i2t, found.t2i])
-
-
-def close(found: Tensor, expected: Tensor, atol: float = 1e-5) -> None:
-    torch.testing.assert_close(found, expected, atol=atol, rtol=0)
 
 
 # The equations, in loops

@@ -7,14 +7,11 @@ import math
 import torch
 from torch import Tensor
 
+from tests.tiny import close
 from visavis.layers.joint_attention import Side, attend_all, attend_pairs, own_part
 from visavis.layers.transformer import MultiHead
 from visavis.models.mmca import Mmca, MmcaConfig
 from visavis.types import Encoded
-
-
-def close(found: Tensor, expected: Tensor, atol: float = 1e-5) -> None:
-    torch.testing.assert_close(found, expected, atol=atol, rtol=0)
 
 
 def by_loops(

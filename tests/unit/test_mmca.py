@@ -8,10 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.tiny import REGION_DIM, VOCAB, images, sentences
+from tests.tiny import REGION_DIM, VOCAB, close, encoded, images, scores_of, sentences, twin
 from visavis.config import build
 from visavis.errors import RecipeError
 from visavis.models.mmca import Mmca, MmcaConfig
@@ -41,25 +40,7 @@ def model_of(*, seed: int = 0, **values: Any) -> Mmca:
 
 def straight(model: Mmca) -> Mmca:
     """The same weights, scored by stacking every pair."""
-    values = {**vars(model.config), "plain": True}
-    found = Mmca(MmcaConfig(**values)).train(model.training)
-    found.load_state_dict(model.state_dict())
-    return found
-
-
-def encoded(model: Mmca, *sides: ImageBatch | SentenceBatch) -> tuple[Encoded, Encoded]:
-    left, right = sides or (images(), sentences())
-    assert isinstance(left, ImageBatch)
-    assert isinstance(right, SentenceBatch)
-    return model.encode_images(left), model.encode_sentences(right)
-
-
-def scores_of(model: Mmca, *sides: ImageBatch | SentenceBatch) -> Tensor:
-    return model.score(*encoded(model, *sides)).i2t
-
-
-def close(found: Tensor, expected: Tensor, atol: float = 1e-5) -> None:
-    torch.testing.assert_close(found, expected, atol=atol, rtol=0)
+    return twin(model, plain=True)
 
 
 @pytest.mark.parametrize("values", SETTINGS)

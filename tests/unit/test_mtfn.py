@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.tiny import REGION_DIM, VOCAB, images, sentences
+from tests.tiny import REGION_DIM, VOCAB, close, encoded, images, scores_of, sentences, twin
 from visavis.errors import DataError
 from visavis.layers.fusion import KeptMatrix, LowRankFusion, with_one
 from visavis.layers.sphere import on_sphere
@@ -23,10 +22,7 @@ from visavis.models.mtfn import Mtfn, MtfnConfig
 from visavis.recipes.recipe import load_recipe
 from visavis.types import (
     ComparesSentences,
-    Encoded,
-    ImageBatch,
     Scores,
-    SentenceBatch,
     TrainingStep,
 )
 
@@ -59,26 +55,6 @@ def model(**settings: Any) -> Mtfn:
     for parameter in found.parameters():  # the text-text branch begins at 0, which hides faults
         parameter.data += 0.2 * torch.randn_like(parameter)
     return found.eval()
-
-
-def twin(of: Mtfn, **settings: Any) -> Mtfn:
-    found = Mtfn(replace(of.config, **settings))
-    found.load_state_dict(of.state_dict())
-    return found.train(of.training)
-
-
-def encoded(
-    of: Mtfn, left: ImageBatch | None = None, right: SentenceBatch | None = None
-) -> tuple[Encoded, Encoded]:
-    return of.encode_images(left or images()), of.encode_sentences(right or sentences())
-
-
-def logits(of: Mtfn) -> Tensor:
-    return of.score(*encoded(of)).i2t
-
-
-def close(found: Tensor, expected: Tensor, atol: float = 1e-5) -> None:
-    torch.testing.assert_close(found, expected, atol=atol, rtol=0)
 
 
 # The equations, in loops
@@ -142,20 +118,20 @@ def test_scores_equal_the_equations_in_loops(variant: str) -> None:
             states = of.text(one)[0][one.mask[0]]
             t = states if of.config.features == "local" else states[-1:]
             expected[n, m] = score_by_hand(of, x, act(of.project_sentence(t)), fuse)
-    close(logits(of), expected)
+    close(scores_of(of), expected)
 
 
 @every_variant
 def test_the_straight_form_gives_the_same_scores_and_gradients(variant: str) -> None:
     fast = model(**VARIANTS[variant])
     slow = twin(fast, plain=True)
-    close(logits(slow), logits(fast))
+    close(scores_of(slow), scores_of(fast))
     rows = torch.tensor([0, 4, 5])
     for of in (fast, slow):
         left, right = encoded(of)
         pairs = of.score_pairs(left.select(rows), right.select(rows))
-        close(pairs.i2t, logits(fast)[rows, rows])
-        logits(of).square().sum().backward()
+        close(pairs.i2t, scores_of(fast)[rows, rows])
+        scores_of(of).square().sum().backward()
     grads = {name: value.grad for name, value in slow.named_parameters() if value.grad is not None}
     assert len(grads) >= 6
     for name, value in fast.named_parameters():
@@ -180,7 +156,7 @@ def test_with_the_matrix_and_without_vectors_are_turned_alike(*, biased: bool) -
 def test_scores_whose_sigmoids_are_equal_are_ranked_all_the_same() -> None:
     of = model()
     of.fusion.out.weight.data *= 1e3  # type: ignore[operator, union-attr]
-    found = logits(of.eval())
+    found = scores_of(of.eval())
     saturated = found.sigmoid()
     assert any(len(row.unique()) < len(row) for row in saturated)
     assert all(len(row.unique()) == len(row) for row in found)
@@ -220,7 +196,7 @@ def test_pooled_vectors_of_length_1_rank_as_the_scores_do(*, legacy: bool) -> No
     assert right.pooled is not None
     for side in (left.pooled, right.pooled):
         close(side.norm(dim=1), torch.ones(len(side)))
-    found, scores = left.pooled @ right.pooled.T, logits(of)
+    found, scores = left.pooled @ right.pooled.T, scores_of(of)
     assert torch.equal(found.argsort(dim=1), scores.argsort(dim=1))
     assert torch.equal(found.argsort(dim=0), scores.argsort(dim=0))
     factor = 4 * of.longest_image * of.longest_sentence
@@ -269,9 +245,9 @@ def loaded(of: Mtfn) -> None:
 @torch.no_grad()
 def test_what_is_kept_of_the_weights_follows_them(change: Callable[[Mtfn], None]) -> None:
     of = model()
-    before = logits(of)
+    before = scores_of(of)
     change(of)
-    close(logits(of), 2 * before)
+    close(scores_of(of), 2 * before)
 
 
 def test_the_matrix_is_made_once_while_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
