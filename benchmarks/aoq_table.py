@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from benchmarks.markdown import grid
+
 from visavis.evaluation.compare import compare
 from visavis.evaluation.saved import load
 from visavis.evaluation.seeds import Method
@@ -42,10 +44,7 @@ HEAD = (
 def table(results: Path) -> str:
     """The table of all that is there, in Markdown; empty when nothing is."""
     rows = [row for model in MODELS for row in _rows(results, model)]
-    if not rows:
-        return ""
-    rule = ("---", "---", *("---:",) * (len(HEAD) - 2))
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (HEAD, rule, *rows))
+    return grid(HEAD, rows, words={0, 1}) if rows else ""
 
 
 def methods(results: Path, model: str) -> dict[str, Method]:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import aoq_table
+from benchmarks.markdown import grid
 
 from visavis.errors import VisavisError
 from visavis.evaluation.evaluate import Evaluation
@@ -43,8 +44,8 @@ def recall_tables(evaluations: Sequence[Evaluation]) -> str:
     """One table for each corpus, split and protocol; chance is the last row of each."""
     tables = []
     for group in grouped(evaluations):
-        grid = evaluation_grid(group)
-        tables.append(as_markdown(replace(grid, title=f"### {grid.title}")))
+        found = evaluation_grid(group)
+        tables.append(as_markdown(replace(found, title=f"### {found.title}")))
     return "\n\n".join(tables) or EMPTY
 
 
@@ -54,9 +55,7 @@ def rank_tables(evaluations: Sequence[Evaluation]) -> str:
     for group in grouped(evaluations):
         rows = [_rank_row(found) for found in group]
         head = ("run", "I→T median", "I→T mean", "T→I median", "T→I mean", "features", "made with")
-        lines = [head, ("---", *("---:",) * 4, "---", "---"), *rows]
-        text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        tables.append(f"### Ranks: {_title(group[0])}\n\n{text}")
+        tables.append(f"### Ranks: {_title(group[0])}\n\n{grid(head, rows, words={0, 5, 6})}")
     return "\n\n".join(tables)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from benchmarks.bench_scoring import MACHINES, SIZES, read
 from benchmarks.lines import Line
+from benchmarks.markdown import grid
 from benchmarks.measure import FORMS, STEPS, VARIANTS
 
 from visavis.files import write_text
@@ -99,12 +100,6 @@ def number(value: float) -> str:
         return "0"
     digits = 2 - math.floor(math.log10(abs(value)))
     return f"{round(value, digits):,.{max(digits, 0)}f}"
-
-
-def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; the first column is text, the others numbers."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def title(key: Key) -> str:

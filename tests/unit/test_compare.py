@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from rich.console import Console
 
 from visavis.data.corpus import Corpus
 from visavis.errors import DataError
-from visavis.evaluation.compare import compare, compare_files
+from visavis.evaluation.compare import compare
 from visavis.evaluation.evaluate import Evaluation, ScoreFold, evaluate
 from visavis.evaluation.protocols import make_protocol
 from visavis.evaluation.report import (
@@ -23,9 +22,8 @@ from visavis.evaluation.report import (
     comparison_grid,
     evaluation_grid,
     show,
-    to_json,
 )
-from visavis.evaluation.saved import save
+from visavis.evaluation.saved import load, save
 from visavis.metrics.significance import Resampling
 from visavis.types import Scores
 
@@ -71,7 +69,7 @@ def test_saved_runs_compare_as_fresh_ones(tmp_path: Path) -> None:
     first, second = run("a", 1.0, 0), run("b", 1.0, 1)
     save(first, tmp_path / "a.json")
     save(second, tmp_path / "b.json")
-    found = compare_files(tmp_path / "a.json", tmp_path / "b.json", QUICK)
+    found = compare(load(tmp_path / "a.json"), load(tmp_path / "b.json"), QUICK)
     assert found == compare(first, second, QUICK)
     difference = first.metrics["rsum"] - second.metrics["rsum"]
     assert found.differences["rsum"].value == pytest.approx(difference)
@@ -167,12 +165,3 @@ def test_a_comparison_shows_sign_interval_and_p() -> None:
 def test_a_bar_in_a_name_does_not_break_the_markdown() -> None:
     lines = as_markdown(evaluation_grid([run("a|b", 1.0)])).splitlines()
     assert lines[4].replace("\\|", "").count("|") == lines[2].count("|")
-
-
-def test_json_of_evaluations_and_of_comparisons() -> None:
-    first = run("a", 1.0)
-    values = json.loads(to_json([first]))
-    assert values[0]["metrics"] == first.metrics
-    assert "queries" not in values[0]
-    found = json.loads(to_json(compare(first, first, QUICK)))
-    assert found["differences"]["rsum"] == {"value": 0.0, "low": 0.0, "high": 0.0, "p_value": 1.0}

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from visavis.config import plain
 from visavis.evaluation.evaluate import Evaluation
-from visavis.evaluation.saved import load
 from visavis.evaluation.seeds import Method, check_alike
 from visavis.metrics.significance import Difference, Resampling, paired_test
 
@@ -47,15 +45,6 @@ def compare(
         differences=paired_test(first.units(), second.units(), settings),
         resampling=settings,
     )
-
-
-def compare_files(first: Path, second: Path, resampling: Resampling | None = None) -> Comparison:
-    """Compare two saved evaluations.
-
-    Raises:
-        DataError: a file that is no evaluation, or two that cannot be compared.
-    """
-    return compare(load(first), load(second), resampling)
 
 
 def as_json(methods: Sequence[Method], resampling: Resampling | None = None) -> dict[str, object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,11 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from visavis.config import plain
 from visavis.errors import DataError
 from visavis.evaluation.compare import Comparison, compare
 from visavis.evaluation.evaluate import Evaluation, Subject
-from visavis.evaluation.saved import as_json
 from visavis.evaluation.seeds import Method, check_alike
 from visavis.metrics.recall import CUTOFFS, RECALLS
 from visavis.metrics.significance import COLUMNS, Difference, Interval, Resampling
@@ -188,13 +185,6 @@ def show(grid: Grid, console: Console) -> None:
         console.print(as_table(grid))
     else:
         console.file.write(as_markdown(grid) + "\n")
-
-
-def to_json(results: Sequence[Evaluation] | Comparison) -> str:
-    """Evaluations (a list, without ranks of single queries) or a comparison, as JSON text."""
-    if isinstance(results, Comparison):
-        return json.dumps(plain(results), indent=2, ensure_ascii=False)
-    return json.dumps([as_json(result) for result in results], indent=2, ensure_ascii=False)
 
 
 def _row(name: str, metrics: Mapping[str, float], interval: str) -> tuple[str, ...]:
