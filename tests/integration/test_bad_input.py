@@ -113,6 +113,26 @@ def test_an_empty_folder(visavis: Visavis, run_folder: Path, tmp_path: Path, ver
     assert not store.exists()
 
 
+@pytest.mark.parametrize(
+    ("device", "why"),
+    [
+        ("gpu", "is unknown; give cpu, cuda or cuda:N"),
+        ("meta", "is unknown"),
+        ("cuda:99", "CUDA devices here"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["extract", "serve"])
+def test_a_device_that_is_not_there(
+    visavis: Visavis, photos: Path, tmp_path: Path, verb: str, device: str, why: str
+) -> None:
+    words = {
+        "extract": ("extract", photos, "-o", tmp_path / "store"),
+        "serve": ("serve", photos),
+    }
+    refused(visavis(*words[verb], "--device", device), f"device '{device}'", why)
+    assert not (tmp_path / "store").exists()
+
+
 def test_a_store_of_another_extractor(visavis: Visavis, data: Path, photos: Path) -> None:
     store = data / "scenes" / "features"
     before = contents(store)

@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from visavis.cli.main import app
 from visavis.data.features import FeatureIdentity
 from visavis.data.store import FeatureStore, StoreWriter
 from visavis.errors import DataError, RecipeError
@@ -357,3 +359,21 @@ def test_a_classic_identity_of_another_version_is_refused() -> None:
     identity = FeatureIdentity(extractor="classic", options={"regions": 24}, digest="older")
     with pytest.raises(DataError, match="another version"):
         from_identity(identity)
+
+
+def test_the_command_hands_on_the_device(
+    pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def make(*_: object, device: str) -> MeanColour:
+        asked.append(device)
+        return MeanColour()
+
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("visavis.extract.table.make_extractor", make)
+    words = ["extract", str(pictures[0].parent), "-o", str(tmp_path / "store")]
+    for device in ("cuda:1", "cuda", "cpu"):
+        assert CliRunner().invoke(app, [*words, "--device", device]).exit_code == 0
+    assert asked == ["cuda:1", "cuda", "cpu"]
+    assert CliRunner().invoke(app, [*words, "--device", "cuda:2"]).exit_code == 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visavis.errors import DataError
+from visavis.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -46,6 +46,10 @@ CorpusName = Annotated[
     typer.Option(
         "--corpus", metavar="NAME", help="Its name; default: the one the model was trained on."
     ),
+]
+Device = Annotated[
+    str,
+    typer.Option("--device", metavar="DEVICE", help="Where networks run: cpu, cuda or cuda:N."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Workers = Annotated[
@@ -84,6 +88,24 @@ def run_name(model: str) -> str:
         return model
     path = path.resolve()
     return path.parent.name if path.name == "best" else path.name
+
+
+def device_name(given: str) -> str:
+    """A device that was named, and is there.
+
+    Raises:
+        RecipeError: no name of a processor or a CUDA device, or this machine has no such device.
+    """
+    import re
+
+    import torch
+
+    if not (found := re.fullmatch(r"cpu|cuda(?::(\d+))?", given)):
+        raise RecipeError(f"device {given!r} is unknown; give cpu, cuda or cuda:N")
+    there = torch.cuda.device_count()
+    if given != "cpu" and int(found[1] or 0) >= there:
+        raise RecipeError(f"device {given!r}: PyTorch finds {there} CUDA devices here; give cpu")
+    return given
 
 
 def workers(given: int) -> int:

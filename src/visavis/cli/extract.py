@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from visavis.cli.common import AsJson, Weights, Workers, counted, say_skipped, show_json, workers
+from visavis.cli.common import (
+    AsJson,
+    Device,
+    Weights,
+    Workers,
+    counted,
+    device_name,
+    say_skipped,
+    show_json,
+    workers,
+)
 
 
 def extract(
@@ -27,6 +37,7 @@ def extract(
         ),
     ] = None,
     weights: Weights = None,
+    device: Device = "cpu",
     count: Workers = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -38,7 +49,8 @@ def extract(
     from visavis.recipes.recipe import settings
 
     paths = list_pictures(pictures)
-    made = make_extractor(extractor, settings(overrides or ()), weights)
+    options = settings(overrides or ())
+    made = make_extractor(extractor, options, weights, device=device_name(device))
     ids = [path.relative_to(pictures).as_posix() for path in paths]
     report = extract_folder(paths, ids, made, output, workers=workers(count))
     say_skipped(reason for _, reason in report.skipped)

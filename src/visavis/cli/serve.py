@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from visavis.cli.common import Device, device_name
 from visavis.cli.index_place import find_index
 from visavis.errors import MissingExtraError
 
@@ -34,7 +35,7 @@ def serve(
         str | None,
         typer.Option("--model", "-m", metavar="MODEL", help="Default: the index's own."),
     ] = None,
-    device: Annotated[str, typer.Option("--device", metavar="DEVICE", help="cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     keys: Annotated[
         Path | None,
         typer.Option("--keys", metavar="FILE", help="Lines `read SHA256` or `admin SHA256`."),
@@ -52,7 +53,8 @@ def serve(
     Keys come from VISAVIS_READ_KEYS and VISAVIS_ADMIN_KEYS (separated by commas) or from --keys.
     """
     config = _config(host, port, keys, uploads, open_to_all=without_keys)
-    config.check_reach()  # a mistake is said before the index is loaded
+    config.check_reach()  # mistakes are said before the index is loaded
+    place = device_name(device)
     try:
         from visavis.server.app import create_app
         from visavis.server.listen import listen
@@ -60,7 +62,7 @@ def serve(
         raise MissingExtraError(error.name or "fastapi", "serve") from error
     from visavis.search.index import Index
 
-    opened = Index.open(find_index(index), model=model, device=device)
+    opened = Index.open(find_index(index), model=model, device=place)
     try:
         listen(create_app(opened, config), config, said=_say)
     finally:
