@@ -13,7 +13,6 @@ from torch import Tensor
 from tests.tiny_corpus import tiny_material, tiny_tokenizer
 from visavis.data.corpus import Corpus
 from visavis.errors import DataError, MissingExtraError
-from visavis.evaluation.curves import curves, draw_curves
 from visavis.evaluation.evaluate import Evaluation, evaluate
 from visavis.evaluation.protocols import Protocol
 from visavis.evaluation.report import as_markdown, evaluation_grid
@@ -29,6 +28,7 @@ from visavis.evaluation.variants import (
 from visavis.metrics.significance import Resampling
 from visavis.models import config_class, model_class
 from visavis.models.pretrained import Pretrained
+from visavis.recipes.rerank_curves import draw_rerank_curves, rerank_curves
 from visavis.recipes.variants import text_vectors
 from visavis.rerank.groups import Kind, nearest, oracle
 from visavis.rerank.reciprocal import ReciprocalConfig, rerank
@@ -159,13 +159,13 @@ def test_tables_say_that_rows_are_reranked(tmp_path: Path) -> None:
 
 def test_a_sweep_gathers_the_rows_of_a_model(tmp_path: Path) -> None:
     found = rows("learned", tmp_path)
-    (curve,) = curves(found)
+    (curve,) = rerank_curves(found)
     assert curve.plain is found[0]
     assert [curve.points[k] for k in (2, 4, 8)] == found[1:]
-    draw_curves(found, tmp_path / "k.png")
+    draw_rerank_curves(found, tmp_path / "k.png")
     assert (tmp_path / "k.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(DataError, match="nothing to plot against K"):
-        draw_curves(found[:1], tmp_path / "none.png")
+        draw_rerank_curves(found[:1], tmp_path / "none.png")
 
 
 def test_drawing_without_matplotlib_names_the_extra(
@@ -173,7 +173,7 @@ def test_drawing_without_matplotlib_names_the_extra(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match=r"visavis\[plot\]"):
-        draw_curves(rows("none", tmp_path), tmp_path / "k.png")
+        draw_rerank_curves(rows("none", tmp_path), tmp_path / "k.png")
 
 
 def untrained(name: str) -> tuple[Pretrained, Corpus]:

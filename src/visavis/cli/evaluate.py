@@ -157,9 +157,9 @@ def evaluate(
         shutil.rmtree(_ledgers(output), ignore_errors=True)
     comparison = None if other is None else compare_runs(found[-1], other)
     if plot is not None:
-        from visavis.evaluation.curves import draw_curves
+        from visavis.recipes.rerank_curves import draw_rerank_curves
 
-        draw_curves(found, plot)
+        draw_rerank_curves(found, plot)
     if output is not None:
         _save(found, output)
     results = [*found, *([measure_baseline(material, part.corpus, protocol)] if baseline else [])]
@@ -275,7 +275,7 @@ def _with_usual_k(settings: RerankConfig, corpus: str) -> RerankConfig:
 
 
 def _check_plot(plot: Path | None, reranking: RerankConfig | None) -> None:
-    from visavis.evaluation.curves import check_drawing
+    from visavis.explain.charts import check_plotting
 
     if plot is None:
         return
@@ -283,7 +283,7 @@ def _check_plot(plot: Path | None, reranking: RerankConfig | None) -> None:
         raise RecipeError("--plot draws figures against K; add --rerank reciprocal --k 5,10,15,20")
     if plot.suffix.lower() != ".png":
         raise RecipeError(f"--plot {plot.name}; the name of a picture ends in .png")
-    check_drawing()
+    check_plotting()
 
 
 def _known(value: str, known: Sequence[str], option: str) -> None:
