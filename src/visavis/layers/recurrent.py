@@ -59,80 +59,104 @@ class _Packing:
         mirror = starts[lengths[items] - 1 - places] + items
         return _Packing(items, order[items], places, sizes.tolist(), mirror)
 
+    def active(self, wanted: Tensor) -> tuple[Tensor | None, list[int]]:
+        """The words of sentences with a gradient, and how many of these have a first word, ...
+
+        Args:
+            wanted: (T, H) gradients of states.
+
+        Returns:
+            No words when nearly all of them are: then picking them out is not worth it.
+        """
+        found = torch.zeros(self.sizes[0], dtype=torch.bool)
+        found[self.items[wanted.ne(0).any(dim=1)]] = True
+        if found.float().mean() > WORTH:
+            return None, self.sizes
+        chosen = found[self.items].nonzero()[:, 0]
+        return chosen, torch.bincount(self.places[chosen], minlength=1).tolist()
+
 
 def _trained(rnn: nn.GRU, words: Tensor, mask: Tensor) -> Tensor:
     packing = _Packing.of(mask)
     given = words[packing.rows, packing.places]  # (T, E)
     found = []
-    for direction, weights in enumerate(rnn.all_weights):
-        of_word, of_state, *biases = weights
-        word_bias, state_bias = biases or (None, None)
-        gates = functional.linear(given, of_word, word_bias)  # (T, 3 H)
-        if direction:
-            gates = gates[packing.mirror]
-        states = _Recurrence.apply(gates, of_state, state_bias, packing)  # type: ignore[no-untyped-call]
-        found.append(states[packing.mirror] if direction else states)
+    for direction, weights in enumerate(rnn.all_weights):  # matrices of words and states, biases
+        states: Tensor = _Recurrence.apply(packing, direction == 1, given, *weights)  # type: ignore[no-untyped-call]
+        found.append(states)
     padded = words.new_zeros(*mask.shape, len(found) * rnn.hidden_size)
     return padded.index_put((packing.rows, packing.places), torch.cat(found, dim=1))
 
 
 class _Recurrence(torch.autograd.Function):
-    """States (T, H) of packed words from what the words add to the gates (T, 3 H).
+    """States (T, H) of packed words (T, E), read from the first to the last or backwards.
 
-    r, z = sigmoid(gates + U h), n = tanh(gates + r ⊙ (U h)), h' = (1 - z) ⊙ n + z ⊙ h, with the
-    weights as `nn.GRU` has them.
+    r, z = sigmoid(W x + U h), n = tanh(W x + r ⊙ (U h)), h' = (1 - z) ⊙ n + z ⊙ h.
     """
 
     @staticmethod
     def forward(
         ctx: Any,  # noqa: ANN401
-        gates: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
         packing: _Packing,
+        backwards: bool,  # noqa: FBT001  (PyTorch hands on no names)
+        words: Tensor,
+        of_word: Tensor,
+        of_state: Tensor,
+        *biases: Tensor,
     ) -> Tensor:
-        width = weight.shape[1]
-        kept = gates.new_empty(5, len(gates), width)  # r, z, n, U h of n, h
-        states = gates.new_empty(len(gates), width)
-        state, turned = gates.new_zeros(packing.sizes[0], width), weight.t()
-        start = 0
-        for size in packing.sizes:
-            here = slice(start, start + size)
-            state, gate = state[:size], gates[here]
-            own = state @ turned if bias is None else torch.addmm(bias, state, turned)
-            both = (gate[:, : 2 * width] + own[:, : 2 * width]).sigmoid_()
-            reset, keep, heard = both[:, :width], both[:, width:], own[:, 2 * width :]
-            new = torch.addcmul(gate[:, 2 * width :], reset, heard).tanh_()
-            for place, value in enumerate((reset, keep, new, heard, state)):
-                kept[place, here] = value
-            state = torch.lerp(new, state, keep)
-            states[here] = state
-            start += size
-        ctx.save_for_backward(kept, weight)
-        ctx.packing, ctx.biased = packing, bias is not None
-        return states
+        word_bias, state_bias = biases or (None, None)
+        read = words[packing.mirror] if backwards else words
+        gates = functional.linear(read, of_word, word_bias)  # (T, 3 H)
+        states, kept = _run(gates, of_state, state_bias, packing.sizes)
+        ctx.save_for_backward(read, kept, of_word, of_state, *biases)
+        ctx.packing, ctx.backwards = packing, backwards
+        return states[packing.mirror] if backwards else states
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: Any,  # noqa: ANN401
         wanted: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor | None, None]:
-        kept, weight = ctx.saved_tensors
+    ) -> tuple[Tensor | None, ...]:
+        read, kept, of_word, of_state, *biases = ctx.saved_tensors
         packing: _Packing = ctx.packing
-        active = torch.zeros(packing.sizes[0], dtype=torch.bool)
-        active[packing.items[wanted.ne(0).any(dim=1)]] = True
-        if active.float().mean() > WORTH:
-            to_gates, to_own = _slopes(kept, weight, wanted, packing.sizes)
-            state = kept[4]
-        else:
-            chosen = active[packing.items].nonzero()[:, 0]
-            sizes = torch.bincount(packing.places[chosen], minlength=1).tolist()
-            some = kept[:, chosen]
-            slopes, to_own = _slopes(some, weight, wanted[chosen], sizes)
-            to_gates = torch.zeros(len(wanted), weight.shape[0]).index_copy(0, chosen, slopes)
-            state = some[4]
-        return to_gates, to_own.t() @ state, to_own.sum(dim=0) if ctx.biased else None, None
+        wanted = wanted[packing.mirror] if ctx.backwards else wanted
+        chosen, sizes = packing.active(wanted)
+        if chosen is not None:
+            read, kept, wanted = read[chosen], kept[:, chosen], wanted[chosen]
+        to_gates, to_own = _slopes(kept, of_state, wanted, sizes)
+        to_words = to_gates @ of_word if ctx.needs_input_grad[2] else None
+        if to_words is not None and chosen is not None:
+            to_words = to_words.new_zeros(len(packing.items), len(of_word[0])).index_copy_(
+                0, chosen, to_words
+            )
+        if to_words is not None and ctx.backwards:
+            to_words = to_words[packing.mirror]
+        of_biases = (to_gates.sum(dim=0), to_own.sum(dim=0)) if biases else ()
+        return None, None, to_words, to_gates.t() @ read, to_own.t() @ kept[4], *of_biases
+
+
+def _run(
+    gates: Tensor, weight: Tensor, bias: Tensor | None, sizes: list[int]
+) -> tuple[Tensor, Tensor]:
+    """States (T, H) from what the words add to the gates (T, 3 H), and what goes into slopes."""
+    width = weight.shape[1]
+    kept = gates.new_empty(5, len(gates), width)  # r, z, n, U h of n, h
+    states = gates.new_empty(len(gates), width)
+    state, turned = gates.new_zeros(sizes[0], width), weight.t()
+    start = 0
+    for size in sizes:
+        here = slice(start, start + size)
+        state, gate = state[:size], gates[here]
+        own = state @ turned if bias is None else torch.addmm(bias, state, turned)
+        both = (gate[:, : 2 * width] + own[:, : 2 * width]).sigmoid_()
+        reset, keep, heard = both[:, :width], both[:, width:], own[:, 2 * width :]
+        new = torch.addcmul(gate[:, 2 * width :], reset, heard).tanh_()
+        for place, value in enumerate((reset, keep, new, heard, state)):
+            kept[place, here] = value
+        state = torch.lerp(new, state, keep)
+        states[here] = state
+        start += size
+    return states, kept
 
 
 def _slopes(
