@@ -45,6 +45,28 @@ def test_states_and_gradients_are_the_librarys(bidirectional: bool, bias: bool) 
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
+def test_the_mean_of_both_directions_is_that_of_their_states() -> None:
+    rnn, words, mask = drawn(bidirectional=True)
+    words.requires_grad_()
+    weights = torch.randn(len(LENGTHS), 9, 6)
+
+    def mean_of(states: Tensor) -> Tensor:
+        return (states[:, :, :6] + states[:, :, 6:]) / 2
+
+    found = recurrent_states(rnn, words, mask, averaged=True)
+    sides = recurrent_states(rnn, words, mask)
+    assert torch.equal(found, mean_of(sides))
+    pairs = zip(
+        gradients(found, weights, rnn, words),
+        gradients(mean_of(sides), weights, rnn, words),
+        strict=True,
+    )
+    assert all(torch.equal(one, other) for one, other in pairs)
+    with torch.inference_mode():
+        alone = recurrent_states(rnn, words, mask, averaged=True)
+        assert torch.equal(alone, mean_of(of_the_library(rnn, words, mask)))
+
+
 @pytest.mark.parametrize("active", [[0], [1, 4], [2], []])
 def test_sentences_without_gradients_change_nothing_when_left_out(active: list[int]) -> None:
     rnn, words, mask = drawn(bidirectional=True)

@@ -27,11 +27,8 @@ class GruEncoder(nn.Module):
     def forward(self, sentences: SentenceBatch) -> Tensor:
         """Contextual word vectors (M, W, D); padding is 0."""
         embedded = self.dropout(self.embed(sentences.ids))  # (M, W, E)
-        words = recurrent_states(self.rnn, embedded, sentences.mask)
-        if self.rnn.bidirectional:
-            forward, backward = words.chunk(2, dim=2)
-            words = (forward + backward) / 2
-        return words  # (M, W, D)
+        averaged = self.rnn.bidirectional
+        return recurrent_states(self.rnn, embedded, sentences.mask, averaged=averaged)
 
 
 def last_word(words: Tensor, mask: Tensor) -> Tensor:

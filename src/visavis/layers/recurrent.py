@@ -20,21 +20,26 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 WORTH = 0.9  # a larger share of sentences with gradients is not worth picking them out
 
 
-def recurrent_states(rnn: nn.GRU, words: Tensor, mask: Tensor) -> Tensor:
+def recurrent_states(rnn: nn.GRU, words: Tensor, mask: Tensor, *, averaged: bool = False) -> Tensor:
     """States of a GRU of one layer: (M, W, E) to (M, W, H), both directions side by side.
 
     Args:
         rnn: `batch_first`, one layer.
         words: (M, W, E).
         mask: (M, W) bool, real words first; every sentence has one. Padding gets the state 0.
+        averaged: the mean of both directions instead.
     """
     cpu = words.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
     if cpu and words.dtype == torch.float32 and torch.is_grad_enabled():
-        return _trained(rnn, words, mask)
+        return _trained(rnn, words, mask, averaged=averaged)
     lengths = mask.sum(dim=1).cpu()
     packed = pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
     states, _ = pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=mask.shape[1])
-    return states
+    return _mean(*states.chunk(2, dim=2)) if averaged else states
+
+
+def _mean(forward: Tensor, backward: Tensor) -> Tensor:
+    return (forward + backward) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +81,16 @@ class _Packing:
         return chosen, torch.bincount(self.places[chosen], minlength=1).tolist()
 
 
-def _trained(rnn: nn.GRU, words: Tensor, mask: Tensor) -> Tensor:
+def _trained(rnn: nn.GRU, words: Tensor, mask: Tensor, *, averaged: bool) -> Tensor:
     packing = _Packing.of(mask)
     given = words[packing.rows, packing.places]  # (T, E)
     found = []
     for direction, weights in enumerate(rnn.all_weights):  # matrices of words and states, biases
         states: Tensor = _Recurrence.apply(packing, direction == 1, given, *weights)  # type: ignore[no-untyped-call]
         found.append(states)
-    padded = words.new_zeros(*mask.shape, len(found) * rnn.hidden_size)
-    return padded.index_put((packing.rows, packing.places), torch.cat(found, dim=1))
+    each = _mean(*found) if averaged else torch.cat(found, dim=1)  # before padding: half as much
+    padded = words.new_zeros(*mask.shape, each.shape[1])
+    return padded.index_put((packing.rows, packing.places), each)
 
 
 class _Recurrence(torch.autograd.Function):
