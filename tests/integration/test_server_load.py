@@ -135,6 +135,7 @@ def test_too_many_are_told_to_come_again_and_nobody_else_is_hurt(data: Path) -> 
             others = [asyncio.create_task(search(client, query)) for query in QUERIES]
             await until(lambda: sum(task.done() for task in others) == 12)
             refused = [task for task in others if task.done()]
+            assert len(refused) == 12
             for task in refused:
                 assert task.result().status_code == 429
                 assert int(task.result().headers["retry-after"]) >= 1

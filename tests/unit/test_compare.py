@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from visavis.config import plain
 from visavis.data.corpus import Corpus
 from visavis.errors import DataError
 from visavis.evaluation.compare import compare
@@ -23,7 +25,7 @@ from visavis.evaluation.report import (
     evaluation_grid,
     show,
 )
-from visavis.evaluation.saved import load, save
+from visavis.evaluation.saved import as_json, load, save
 from visavis.metrics.significance import Resampling
 from visavis.types import Scores
 
@@ -165,3 +167,12 @@ def test_a_comparison_shows_sign_interval_and_p() -> None:
 def test_a_bar_in_a_name_does_not_break_the_markdown() -> None:
     lines = as_markdown(evaluation_grid([run("a|b", 1.0)])).splitlines()
     assert lines[4].replace("\\|", "").count("|") == lines[2].count("|")
+
+
+def test_json_of_evaluations_and_of_comparisons() -> None:
+    first = run("a", 1.0)
+    values = json.loads(json.dumps(as_json(first)))
+    assert values["metrics"] == first.metrics
+    assert "queries" not in values
+    found = json.loads(json.dumps(plain(compare(first, first, QUICK))))
+    assert found["differences"]["rsum"] == {"value": 0.0, "low": 0.0, "high": 0.0, "p_value": 1.0}
