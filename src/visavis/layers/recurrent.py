@@ -130,13 +130,13 @@ class _Recurrence(torch.autograd.Function):
         if chosen is not None:
             read, kept, wanted = read[chosen], kept[:, chosen], wanted[chosen]
         to_gates, to_own = _slopes(kept, of_state, wanted, sizes)
-        to_words = to_gates @ of_word if ctx.needs_input_grad[2] else None
-        if to_words is not None and chosen is not None:
-            to_words = to_words.new_zeros(len(packing.items), len(of_word[0])).index_copy_(
-                0, chosen, to_words
-            )
-        if to_words is not None and ctx.backwards:
-            to_words = to_words[packing.mirror]
+        to_words = None
+        if ctx.needs_input_grad[2]:
+            to_words = to_gates @ of_word
+            if chosen is not None:
+                none = to_words.new_zeros(len(packing.items), to_words.shape[1])
+                to_words = none.index_copy_(0, chosen, to_words)
+            to_words = to_words[packing.mirror] if ctx.backwards else to_words
         of_biases = (to_gates.sum(dim=0), to_own.sum(dim=0)) if biases else ()
         return None, None, to_words, to_gates.t() @ read, to_own.t() @ kept[4], *of_biases
 
