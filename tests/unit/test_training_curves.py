@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from visavis.errors import DataError
+from visavis.explain.charts import colour, marker
 from visavis.explain.training_curves import curves_of, draw_training
 from visavis.recipes.beside import log_of, recipe_of
 from visavis.recipes.curves import curves_grid, read_curves
@@ -96,3 +97,7 @@ def test_the_figure_has_a_line_for_each_run_and_what_it_is_of() -> None:
     assert len(recall.lines) == 4
     assert [row[0] for row in curves_grid(runs).rows] == ["plain", "AOQ"]
     assert curves_grid(runs).rows[0][1:] == ("3", "4", "140.0", "2")
+
+
+def test_the_looks_of_many_lines_differ() -> None:
+    assert len({(colour(number), marker(number)) for number in range(42)}) == 42

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 # Told apart with any kind of colour vision (Okabe and Ito), dark enough for lines on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7A6A00", "#555555")
-STYLES = ("-", "--", "-.", ":")
-MARKERS = "osD^vP"
+MARKERS = "osD^vPX"  # one more than colours: the looks of lines repeat after 42, not after 6
 
 
 def check_plotting(*also: str) -> None:
@@ -55,6 +54,16 @@ def panels(
 def _wrapped(text: str, inches: float, size: int) -> str:
     """Lines that fit a width in letters of some size, which are about half as wide as high."""
     return textwrap.fill(text, int(inches * 72 / size * 1.7))
+
+
+def colour(number: int) -> str:
+    """Of the line or bar of that number; the colours come round again."""
+    return COLOURS[number % len(COLOURS)]
+
+
+def marker(number: int) -> str:
+    """Of the line of that number."""
+    return MARKERS[number % len(MARKERS)]
 
 
 def plain_axes(axes: Axes) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visavis.errors import DataError
-from visavis.explain.charts import COLOURS, panels, plain_axes
+from visavis.explain.charts import COLOURS, colour, panels, plain_axes
 from visavis.types import Scores
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def draw_cross_ranks(
             places,
             shares,
             width * 0.94,
-            color=COLOURS[number % len(COLOURS)],
+            color=colour(number),
             label=name,
             hatch="" if number < len(COLOURS) else "//",
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visavis.errors import DataError
-from visavis.explain.charts import COLOURS, MARKERS, panels, plain_axes
+from visavis.explain.charts import colour, marker, panels, plain_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,7 +87,7 @@ def draw_training(found: Sequence[RunCurves], notes: tuple[str, str]) -> Figure:
         _line(loss, run.loss, number, run.name)
         _line(rsum, run.rsum, number, run.name)
         if run.best is not None:
-            rsum.plot(*run.best, marker="*", markersize=13, color=_colour(number), zorder=3)
+            rsum.plot(*run.best, marker="*", markersize=13, color=colour(number), zorder=3)
         _line(recall, run.i2t_r1, number, run.name)
         _line(recall, run.t2i_r1, number, run.name, dashed=True)
     titles = (
@@ -104,17 +104,13 @@ def draw_training(found: Sequence[RunCurves], notes: tuple[str, str]) -> Figure:
     return figure
 
 
-def _colour(number: int) -> str:
-    return COLOURS[number % len(COLOURS)]
-
-
 def _line(axes: Axes, points: Points, number: int, label: str, *, dashed: bool = False) -> None:
     if points:
         axes.plot(
             *zip(*points, strict=True),
-            color=_colour(number),
+            color=colour(number),
             linestyle="--" if dashed else "-",
-            marker=MARKERS[number % len(MARKERS)],
+            marker=marker(number),
             markersize=4,
             label=label,
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from visavis.errors import DataError
 from visavis.evaluation.evaluate import Evaluation
-from visavis.explain.charts import COLOURS, MARKERS, check_plotting, panels, plain_axes
+from visavis.explain.charts import check_plotting, colour, marker, panels, plain_axes
 from visavis.explain.saved import save_png
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ def _line(axes: Axes, curve: RerankCurve, metric: str, number: int, style: str =
     axes.plot(
         list(values),
         list(values.values()),
-        color=COLOURS[number % len(COLOURS)],
-        marker=MARKERS[number % len(MARKERS)],
+        color=colour(number),
+        marker=marker(number),
         linestyle=style,
         label=curve.name + _suffix(curve.neighbours),
     )
